@@ -1,0 +1,1 @@
+"""What a broker knows and stores; no sockets, no APIs."""

@@ -1,0 +1,1 @@
+"""Bytes → frames → requests. Knows sockets and frames; nothing of Kafka's APIs."""
