@@ -35,3 +35,17 @@ class SocketServerConfig:
     """Connections from one address."""
     trio_graceful_timeout_ms: int = 30_000
     """How long a stop waits for requests in hand."""
+
+
+@attrs.frozen(kw_only=True)
+class ListenerConfig:
+    """One endpoint to listen on."""
+
+    name: str
+    """Upper case, unique within a server."""
+    host: str
+    """Address or name; empty is every address."""
+    port: int
+    """0 takes a free one."""
+    is_control_plane: bool = False
+    """Whether it makes the control plane."""

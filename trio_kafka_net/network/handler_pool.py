@@ -1,0 +1,191 @@
+"""The request handlers of a plane: a fixed number of tasks that take requests and run them.
+
+A handler may simply ``await``, but a handler that waits for something that only another request
+can bring (data for a long poll, members of a group) would hold its place in the pool: eight
+consumers would stop the broker. Kafka answers with callbacks and a purgatory; here the handler
+parks::
+
+    async with pool.parked(request, "Fetch"):
+        await partition.wait_for_data()
+
+While it is parked a substitute takes its place, so the number of *runnable* handlers never drops
+below the configured one. Coming back it makes one handler too many; that one leaves after its
+request.
+
+Parked is also the only state in which a request may be cancelled when its client goes away: it
+has nothing half done.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from time import perf_counter_ns
+
+import attrs
+import trio
+
+from trio_kafka_net.errors import CloseConnection, FatalExitError
+
+from .connection import DisconnectCause
+from .request_channel import Request, RequestChannel
+
+log = logging.getLogger(__name__)
+
+Handle = Callable[[Request], Awaitable[None] | None]
+"""Runs one request and answers it; returns an awaitable only if it has to wait."""
+
+_REQUESTS_PER_WAKE_UP = 16
+"""Requests that one handler runs before it lets the event loop turn (benchmarks/echo.py)."""
+
+
+@attrs.frozen
+class HandlerPoolStatistics:
+    """A snapshot of a handler pool."""
+
+    size: int
+    """Handlers that shall be runnable."""
+    running: int
+    """Handlers in the middle of a request, parked ones not counted."""
+    idle: int
+    """Handlers waiting for a request."""
+    parked: dict[str, int]
+    """{reason: requests parked for it}; Kafka's purgatory sizes."""
+    idle_time_ns: int
+    """Time that handlers spent idle, added up."""
+
+
+class RequestHandlerPool:
+    """Runs the requests of one plane.
+
+    Source: Kafka ``KafkaRequestHandlerPool``.
+    """
+
+    def __init__(self, request_channel: RequestChannel, handle: Handle, size: int) -> None:
+        """Run ``size`` handlers on ``request_channel``, each calling ``handle``."""
+        self._channel = request_channel
+        self._handle = handle
+        self._size = size
+        self._nursery: trio.Nursery | None = None
+        self._runnable = 0
+        self._idle = 0
+        self._idle_time_ns = 0
+        self._parked: Counter[str] = Counter()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run handlers until cancelled.
+
+        Cancellation: requests in the middle of a handler are cut short and not answered.
+        """
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            for _ in range(self._size):
+                self._start_handler()
+            task_status.started()
+            await trio.sleep_forever()
+
+    def statistics(self) -> HandlerPoolStatistics:
+        """Who does what at this moment."""
+        return HandlerPoolStatistics(
+            size=self._size,
+            running=self._runnable - self._idle,
+            idle=self._idle,
+            parked=dict(self._parked),
+            idle_time_ns=self._idle_time_ns,
+        )
+
+    @asynccontextmanager
+    async def parked(self, request: Request, reason: str) -> AsyncIterator[None]:
+        """Give the place in the pool to others for as long as the block runs.
+
+        Args:
+            request: the request that this handler runs.
+            reason: what for; the label of the count.
+
+        Raises:
+            CloseConnection: the client went away, the block was cancelled.
+
+        Cancellation: the block is also cancelled when the client goes away.
+        """
+        started = perf_counter_ns()
+        self._parked[reason] += 1
+        self._runnable -= 1
+        if self._runnable < self._size:
+            self._start_handler()
+        try:
+            with trio.CancelScope() as scope:
+                request.parked_scope = scope
+                if request.connection.peer_gone or not request.connection.is_open:
+                    scope.cancel()
+                yield
+        finally:
+            request.parked_scope = None
+            request.parked_time_ns += perf_counter_ns() - started
+            self._runnable += 1
+            self._parked[reason] -= 1
+            if not self._parked[reason]:
+                del self._parked[reason]
+        if scope.cancelled_caught:
+            raise CloseConnection("the client went away while its request was parked")
+
+    def _start_handler(self) -> None:
+        assert self._nursery is not None
+        self._runnable += 1
+        self._nursery.start_soon(self._run_handler, name="request handler")
+
+    async def _run_handler(self) -> None:
+        get_nowait = self._channel.get_nowait
+        try:
+            while self._runnable <= self._size:
+                request = await self._next_request()
+                for _ in range(_REQUESTS_PER_WAKE_UP - 1):
+                    await self._run_request(request)
+                    if self._runnable > self._size:
+                        return
+                    try:
+                        request = get_nowait()
+                    except trio.WouldBlock:
+                        break
+                else:
+                    await self._run_request(request)
+        finally:
+            self._runnable -= 1
+
+    async def _next_request(self) -> Request:
+        idle_since = perf_counter_ns()
+        self._idle += 1
+        try:
+            return await self._channel.get()
+        finally:
+            self._idle -= 1
+            self._idle_time_ns += perf_counter_ns() - idle_since
+
+    async def _run_request(self, request: Request) -> None:  # noqa: RUF029 - see the comment below
+        # The one place where a request ends, whatever its handler did. No checkpoint unless the
+        # handler makes one.
+        request.dequeue_time_ns = perf_counter_ns()
+        try:
+            outcome = self._handle(request)
+            if outcome is not None:
+                await outcome
+        except (FatalExitError, MemoryError):
+            raise
+        except CloseConnection as reason:
+            log.debug("%s: closing: %s", request.connection.connection_id, reason)
+            self._close(request, DisconnectCause.HANDLER)
+        except Exception:
+            log.exception("%r: its handler failed", request)
+            self._close(request, DisconnectCause.HANDLER_FAILED)
+        else:
+            if not request.is_answered:
+                log.error("%r: its handler returned without an answer", request)
+                self._close(request, DisconnectCause.HANDLER_FAILED)
+        finally:
+            request.release_memory()
+
+    @staticmethod
+    def _close(request: Request, cause: DisconnectCause) -> None:
+        if not request.is_answered:
+            request.close_connection(cause)

@@ -1,0 +1,79 @@
+"""Bounded memory for request payloads.
+
+The pool counts, it does not keep buffers: ``try_allocate`` makes fresh memory, ``release`` gives
+its size back to the count. When the bound is reached the connection waits, not the Processor:
+whoever was refused asks ``notify_when_free`` to be called once, in the order of refusal.
+
+As in Kafka the pool is not strict: a request is granted while a single byte is free, so that a
+large frame cannot starve; the overshoot is at most one frame.
+
+Large payloads come from ``mmap``: the kernel commits their pages as the bytes arrive, so a peer
+that announces 100 MiB and sends ten bytes costs address space, not memory.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections import deque
+from collections.abc import Callable
+
+_MMAP_FROM = 128 * 1024
+"""Payloads from this size on are mapped."""
+
+
+class MemoryPool:
+    """Counts the bytes of payloads that are being received or handled.
+
+    Source: Kafka ``SimpleMemoryPool`` (non-strict), ``MemoryPool.NONE`` for an unbounded one.
+    """
+
+    __slots__ = ("_is_waking", "_waiters", "size", "used")
+
+    def __init__(self, size: int) -> None:
+        """Bound the pool to ``size`` bytes; 0 or less is unbounded.
+
+        Source: Kafka ``queued.max.request.bytes``.
+        """
+        self.size = size
+        """Bound in bytes; 0 or less is none."""
+        self.used = 0
+        """Bytes handed out and not given back."""
+        self._waiters: deque[Callable[[], None]] = deque()
+        self._is_waking = False
+
+    @property
+    def waiting(self) -> int:
+        """How many connections wait for memory."""
+        return len(self._waiters)
+
+    def try_allocate(self, size: int) -> memoryview | None:
+        """Fresh writable memory of ``size`` bytes, or None if the pool is used up."""
+        if 0 < self.size <= self.used and size:
+            return None
+        self.used += size
+        if size >= _MMAP_FROM:
+            return memoryview(mmap.mmap(-1, size))
+        return memoryview(bytearray(size))
+
+    def release(self, size: int) -> None:
+        """Give ``size`` bytes back, and wake waiters while there is room."""
+        self.used -= size
+        assert self.used >= 0
+        # Whoever is woken may release again; that must not become a recursion as deep as there
+        # are waiters.
+        if self._waiters and not self._is_waking:
+            self._is_waking = True
+            try:
+                while self._waiters and self.used < self.size:
+                    self._waiters.popleft()()
+            finally:
+                self._is_waking = False
+
+    def notify_when_free(self, wake: Callable[[], None]) -> None:
+        """Have ``wake`` called once when memory is free; it may allocate at once."""
+        self._waiters.append(wake)
+
+    def forget(self, wake: Callable[[], None]) -> None:
+        """Take a waiter back; one that is not waiting is ignored."""
+        if wake in self._waiters:
+            self._waiters.remove(wake)

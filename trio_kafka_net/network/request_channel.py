@@ -1,0 +1,256 @@
+"""The channel between Processors and request handlers, and what travels through it.
+
+Towards the handlers: a bounded memory channel of requests, one per plane. Back: the response
+channel of the Processor that owns the connection.
+
+What is different from Kafka, on purpose. There a network thread blocks when the request queue is
+full, and with it every other connection of that thread. Here the request that found no room
+waits at the side, in the order of arrival, and only its own connection waits with it: it is
+muted anyway. The side queue is bounded by the number of connections, one request each, and a
+request moves into the channel as soon as a handler takes one out.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from trio_kafka_net.errors import LocalProtocolError
+
+from .connection import DisconnectCause
+from .framing import Send
+
+if TYPE_CHECKING:
+    from .connection import Connection
+    from .memory_pool import MemoryPool
+
+
+class Request:
+    """One request, from the last byte of its frame to the last byte of its response.
+
+    It is answered exactly once, by ``respond``, ``respond_nothing`` or ``close_connection``;
+    a second answer is an error of the caller.
+
+    All times are ``perf_counter_ns`` values, 0 as long as they have not happened.
+
+    Source: Kafka ``RequestChannel.Request``.
+    """
+
+    __slots__ = (
+        "_pool_bytes",
+        "connection",
+        "dequeue_time_ns",
+        "end_time_ns",
+        "is_answered",
+        "local_complete_time_ns",
+        "parked_scope",
+        "parked_time_ns",
+        "payload",
+        "pool",
+        "response_complete_time_ns",
+        "response_dequeue_time_ns",
+        "start_time_ns",
+    )
+
+    def __init__(self, connection: Connection, payload: memoryview) -> None:
+        """A request with a whole ``payload``; ``connection`` gets the answer."""
+        self.connection = connection
+        self.payload = payload
+        """The frame without its size; a view of memory that is this request's own."""
+        self.pool: MemoryPool | None = None
+        self._pool_bytes = 0
+        self.is_answered = False
+        """Whether its one final response has been given."""
+        self.parked_scope: trio.CancelScope | None = None
+        """Set while its handler is parked: cancelling it ends the wait."""
+        self.start_time_ns = 0
+        """The frame was whole."""
+        self.dequeue_time_ns = 0
+        """A handler took it."""
+        self.local_complete_time_ns = 0
+        """The handler had its result, or returned."""
+        self.parked_time_ns = 0
+        """How long its handler was parked, in all: a duration, not a time."""
+        self.response_complete_time_ns = 0
+        """The response was handed to the Processor."""
+        self.response_dequeue_time_ns = 0
+        """The Processor took the response."""
+        self.end_time_ns = 0
+        """The last byte was out, or the connection gone."""
+
+    def hold_memory(self, pool: MemoryPool, size: int) -> None:
+        """Remember that ``size`` bytes of ``pool`` are this request's."""
+        self.pool = pool
+        self._pool_bytes = size
+
+    def release_memory(self) -> None:
+        """Give the payload's bytes back to the pool's count; a second call does nothing."""
+        pool, self.pool = self.pool, None
+        if pool is not None:
+            pool.release(self._pool_bytes)
+
+    def respond(self, send: Send) -> None:
+        """Answer with a frame.
+
+        Raises:
+            LocalProtocolError: it was answered before; the first answer stands.
+        """
+        self._finish(SendResponse(self, send))
+
+    def respond_nothing(self) -> None:
+        """Finish without an answer; the connection goes on (a Produce with acks=0).
+
+        Raises:
+            LocalProtocolError: it was answered before.
+        """
+        self._finish(NoOpResponse(self))
+
+    def close_connection(self, cause: DisconnectCause = DisconnectCause.HANDLER) -> None:
+        """Finish by closing the connection without an answer.
+
+        Raises:
+            LocalProtocolError: it was answered before.
+        """
+        self._finish(CloseConnectionResponse(self, cause))
+
+    def start_throttling(self) -> None:
+        """Keep the connection muted, beyond the response, until ``end_throttling``."""
+        self.connection.processor.enqueue_response(StartThrottlingResponse(self))
+
+    def end_throttling(self) -> None:
+        """Allow the next request to be read once the response is out."""
+        self.connection.processor.enqueue_response(EndThrottlingResponse(self))
+
+    def _finish(self, response: Response) -> None:
+        if self.is_answered:
+            raise LocalProtocolError(f"{self!r} was answered already")
+        self.is_answered = True
+        now = perf_counter_ns()
+        self.response_complete_time_ns = now
+        if not self.local_complete_time_ns:
+            self.local_complete_time_ns = now
+        self.connection.processor.enqueue_response(response)
+
+    def __repr__(self) -> str:
+        size = len(self.payload)
+        return f"<{type(self).__name__} of {size} bytes from {self.connection.connection_id}>"
+
+
+@attrs.define(eq=False)
+class SendResponse:
+    """Write a frame, then read the next request."""
+
+    request: Request
+    send: Send
+
+
+@attrs.define(eq=False)
+class NoOpResponse:
+    """Write nothing, read the next request."""
+
+    request: Request
+
+
+@attrs.define(eq=False)
+class CloseConnectionResponse:
+    """Write nothing, close the connection."""
+
+    request: Request
+    cause: DisconnectCause
+
+
+@attrs.define(eq=False)
+class StartThrottlingResponse:
+    """Not a final response: the connection stays muted until the matching end."""
+
+    request: Request
+
+
+@attrs.define(eq=False)
+class EndThrottlingResponse:
+    """Not a final response: the delay is over."""
+
+    request: Request
+
+
+Response = (
+    SendResponse
+    | NoOpResponse
+    | CloseConnectionResponse
+    | StartThrottlingResponse
+    | EndThrottlingResponse
+)
+
+
+@attrs.frozen
+class RequestChannelStatistics:
+    """A snapshot of a request channel."""
+
+    queued: int
+    """Requests in the channel."""
+    capacity: int
+    """How many the channel holds."""
+    waiting: int
+    """Requests beside the full channel, each with its connection muted."""
+
+
+class RequestChannel:
+    """The request queue of one plane.
+
+    Source: Kafka ``RequestChannel``.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        """Queue up to ``capacity`` requests."""
+        self._send_channel, self._receive_channel = trio.open_memory_channel[Request](capacity)
+        self._capacity = capacity
+        self._waiting: deque[Request] = deque()
+
+    def put(self, request: Request) -> None:
+        """Queue a request; never blocks, see the top of this file."""
+        if not self._waiting:
+            try:
+                self._send_channel.send_nowait(request)
+            except trio.WouldBlock:
+                pass
+            else:
+                return
+        self._waiting.append(request)
+
+    async def get(self) -> Request:
+        """The next request, in the order of arrival.
+
+        Cancellation: takes nothing.
+        """
+        request = await self._receive_channel.receive()
+        if self._waiting:
+            self._admit()
+        return request
+
+    def get_nowait(self) -> Request:
+        """The next request if there is one.
+
+        Raises:
+            trio.WouldBlock: there is none.
+        """
+        request = self._receive_channel.receive_nowait()
+        if self._waiting:
+            self._admit()
+        return request
+
+    def statistics(self) -> RequestChannelStatistics:
+        """How full it is."""
+        queued = self._send_channel.statistics().current_buffer_used
+        return RequestChannelStatistics(queued, self._capacity, len(self._waiting))
+
+    def _admit(self) -> None:
+        while self._waiting:
+            try:
+                self._send_channel.send_nowait(self._waiting[0])
+            except trio.WouldBlock:
+                return
+            self._waiting.popleft()
