@@ -21,9 +21,9 @@ class SocketServerConfig:
     """Bytes of request payloads held at once; -1 is unlimited."""
     socket_request_max_bytes: int = 104_857_600
     """Largest frame, bytes."""
-    socket_send_buffer_bytes: int = 102_400
+    socket_send_buffer_bytes: int = -1
     """SO_SNDBUF of accepted sockets; -1 leaves it to the system."""
-    socket_receive_buffer_bytes: int = 102_400
+    socket_receive_buffer_bytes: int = -1
     """SO_RCVBUF of the listening socket; -1 leaves it to the system."""
     socket_listen_backlog_size: int = 50
     """Backlog of listen(2)."""

@@ -85,7 +85,7 @@ class Acceptor:
                         new = await self._accept()
                     except (FatalExitError, MemoryError):
                         raise
-                    except Exception as error:  # noqa: BLE001 - the role survives, see supervision
+                    except Exception as error:
                         self._failures.survive(error)
                         break
                     if new is None:
@@ -109,7 +109,7 @@ class Acceptor:
                 return None
             except OSError as error:
                 if error.errno in _CAPACITY_ERRNOS:
-                    log.error("%s: accepting failed: %s", self.listener.name, error.strerror)  # noqa: TRY400 - a state of the system, no bug
+                    log.error("%s: accepting failed: %s", self.listener.name, error.strerror)
                     await trio.sleep(_CAPACITY_BACK_OFF_SECONDS)
                     return None
                 if error.errno in _IGNORABLE_ERRNOS:

@@ -109,9 +109,9 @@ class Connection:
 
     __slots__ = (
         "attachment",
+        "cause",
         "client_software_name",
         "client_software_version",
-        "cause",
         "connection_id",
         "fd",
         "is_privileged",

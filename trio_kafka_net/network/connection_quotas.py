@@ -28,7 +28,7 @@ class ConnectionSlot:
         """Give the place back; a second call does nothing."""
         quotas, self._quotas = self._quotas, None
         if quotas is not None:
-            quotas._give_back(self._address)  # noqa: SLF001 - the other half of this class
+            quotas._give_back(self._address)
 
 
 class ConnectionQuotas:

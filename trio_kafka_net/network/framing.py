@@ -41,17 +41,28 @@ _MAX_IOVECS = 512
 """Buffers per ``sendmsg``; the kernel's IOV_MAX is 1024."""
 
 
-class EndOfStream(Exception):  # noqa: N818 - an outcome, as StopIteration is
+class EndOfStream(Exception):
     """The peer has closed its side."""
 
 
 class FrameTransport(Protocol):
     """What framing needs of a transport; see ``network.transport`` for the real ones."""
 
-    recv_into: Callable[[Buffer], int]
-    send: Callable[[Buffer], int]
-    sendmsg: Callable[[list[Buffer]], int]
-    sendfile: Callable[[int, int, int], int]
+    def recv_into(self, buffer: Buffer, /) -> int:
+        """Receive into the front of ``buffer``; 0 is the end of the stream."""
+        ...
+
+    def send(self, data: Buffer, /) -> int:
+        """Send the front of ``data``; returns how much of it."""
+        ...
+
+    def sendmsg(self, buffers: list[Buffer], /) -> int:
+        """Send the front of ``buffers``, one after the other; returns how many bytes."""
+        ...
+
+    def sendfile(self, fd: int, offset: int, count: int, /) -> int:
+        """Send up to ``count`` bytes of a file; returns how many."""
+        ...
 
 
 Allocate = Callable[[int], memoryview | None]
@@ -218,7 +229,9 @@ class Send:
         if region.count:
             sent = transport.sendfile(region.fd, region.position, region.count)
             if sent == 0:
-                raise OSError(f"file ended {region.count} bytes before the region that was promised")
+                raise OSError(
+                    f"file ended {region.count} bytes before the region that was promised"
+                )
         if sent == region.count:
             del self._pieces[0]
             return True

@@ -162,7 +162,7 @@ class RequestHandlerPool:
             self._idle -= 1
             self._idle_time_ns += perf_counter_ns() - idle_since
 
-    async def _run_request(self, request: Request) -> None:  # noqa: RUF029 - see the comment below
+    async def _run_request(self, request: Request) -> None:
         # The one place where a request ends, whatever its handler did. No checkpoint unless the
         # handler makes one.
         request.dequeue_time_ns = perf_counter_ns()

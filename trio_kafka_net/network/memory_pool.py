@@ -7,8 +7,10 @@ whoever was refused asks ``notify_when_free`` to be called once, in the order of
 As in Kafka the pool is not strict: a request is granted while a single byte is free, so that a
 large frame cannot starve; the overshoot is at most one frame.
 
-Large payloads come from ``mmap``: the kernel commits their pages as the bytes arrive, so a peer
-that announces 100 MiB and sends ten bytes costs address space, not memory.
+Very large payloads come from ``mmap``: the kernel commits their pages as the bytes arrive, so a
+peer that announces 100 MiB and sends ten bytes costs address space, not memory. Below that a
+``bytearray`` is used, although it is committed at once: fresh pages cost 30 times what warm ones
+do (726 µs against 22 µs for 1 MB on a virtual machine), and ordinary batches end at 1 MiB.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ import mmap
 from collections import deque
 from collections.abc import Callable
 
-_MMAP_FROM = 128 * 1024
-"""Payloads from this size on are mapped."""
+_MMAP_FROM = 2 * 1024 * 1024
+"""Payloads from this size on, in bytes, are mapped."""
 
 
 class MemoryPool:

@@ -45,7 +45,7 @@ from .request_channel import (
     SendResponse,
     StartThrottlingResponse,
 )
-from .selector import BROKEN, PEER_CLOSED, READABLE, WRITABLE, IdleQueue, Selector
+from .selector import BROKEN, PEER_CLOSED, WRITABLE, IdleQueue, Selector
 from .supervision import FailureCount
 from .transport import TransportLayer
 
@@ -196,7 +196,7 @@ class Processor:
                 continue
             try:
                 self._register(new)
-            except Exception as error:  # noqa: BLE001 - the role survives, see supervision
+            except Exception as error:
                 new.close()
                 self._failures.survive(error)
 
@@ -231,7 +231,7 @@ class Processor:
                 self._serve_ready(selector.ready(_READY_PER_PASS))
             except (FatalExitError, MemoryError):
                 raise
-            except Exception as error:  # noqa: BLE001 - the role survives, see supervision
+            except Exception as error:
                 self._failures.survive(error)
 
     def _serve_ready(self, ready: list[tuple[int, int]]) -> None:
@@ -340,7 +340,7 @@ class Processor:
             self._apply(response)
         except (FatalExitError, MemoryError):
             raise
-        except Exception as error:  # noqa: BLE001 - the role survives, see supervision
+        except Exception as error:
             connection = response.request.connection
             if connection.is_open:
                 self._close(connection, DisconnectCause.UNEXPECTED)

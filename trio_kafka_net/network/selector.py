@@ -81,7 +81,7 @@ class PortablePoller:
 
     def fileno(self) -> int:
         """The selector's own descriptor."""
-        fd: int = self._selector.fileno()  # type: ignore[attr-defined]  # not on BaseSelector
+        fd: int = self._selector.fileno()
         return fd
 
     def register(self, fd: int, events: int) -> None:
@@ -220,7 +220,7 @@ class IdleQueue:
         self._idle_seconds = idle_seconds
         self._heap: list[tuple[float, int, Connection]] = []
         self._count = 0
-        self._closed = 0
+        self._closed = 0  # entries of closed connections; an estimate that is never too low
 
     def add(self, connection: Connection) -> None:
         """Watch a connection from its ``last_active`` on."""
@@ -246,7 +246,6 @@ class IdleQueue:
         while self._heap and self._heap[0][0] <= now:
             connection = heappop(self._heap)[2]
             if not connection.is_open:
-                self._closed -= 1
                 continue
             if connection.last_active + self._idle_seconds <= now:
                 over.append(connection)

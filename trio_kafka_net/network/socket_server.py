@@ -213,10 +213,14 @@ class SocketServer:
     @property
     def planes(self) -> list[Plane]:
         """The planes that exist, the control plane first."""
-        return [self.data_plane] if self.control_plane is None else [
-            self.control_plane,
-            self.data_plane,
-        ]
+        return (
+            [self.data_plane]
+            if self.control_plane is None
+            else [
+                self.control_plane,
+                self.data_plane,
+            ]
+        )
 
     def bound_port(self, listener_name: str | None = None) -> int:
         """The port of a listener, or of the only one.

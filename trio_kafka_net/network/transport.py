@@ -1,7 +1,8 @@
 """How bytes leave and enter a connection, whatever protects them on the way.
 
-A transport never blocks: a call that cannot make progress raises ``BlockingIOError``. Its calls
-are plain attributes, not methods, so that a connection reaches the socket in one look-up.
+A transport never blocks: a call that cannot make progress raises ``BlockingIOError``. The calls
+of the plaintext transport are the socket's own bound methods, so that a connection reaches the
+socket in one look-up.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import socket
 from typing import Protocol
 
-from .framing import Buffer, FrameTransport
+from .framing import FrameTransport
 
 
 class TransportLayer(FrameTransport, Protocol):
@@ -60,6 +61,3 @@ class PlaintextTransport:
     def close(self) -> None:
         """Close the socket; bytes that the kernel has taken are still delivered."""
         self._socket.close()
-
-
-__all__ = ["Buffer", "PlaintextTransport", "TransportLayer"]

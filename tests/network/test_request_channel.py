@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import trio
+
+from trio_kafka_net.errors import LocalProtocolError
+from trio_kafka_net.network.framing import BytesSend
+from trio_kafka_net.network.request_channel import Request, RequestChannel
+
+
+def request(number: int = 0) -> Request:
+    processor = SimpleNamespace(enqueue_response=lambda response: None)
+    connection = SimpleNamespace(connection_id=str(number), processor=processor)
+    return Request(connection, memoryview(b""))
+
+
+async def test_a_full_channel_keeps_the_order_of_arrival():
+    """GX-01: nobody blocks, and whoever found no room is queued first when there is."""
+    channel = RequestChannel(3)
+    requests = [request(n) for n in range(10)]
+    for item in requests[:8]:
+        channel.put(item)
+    statistics = channel.statistics()
+    assert (3, 5) == (statistics.queued, statistics.waiting)
+    taken = [await channel.get() for _ in range(4)]
+    for item in requests[8:]:
+        channel.put(item)
+    taken += [channel.get_nowait() for _ in range(6)]
+    assert requests == taken
+    with pytest.raises(trio.WouldBlock):
+        channel.get_nowait()
+    assert 0 == channel.statistics().waiting
+
+
+@pytest.mark.parametrize("first", ["respond", "respond_nothing", "close_connection"])
+@pytest.mark.parametrize("second", ["respond", "respond_nothing", "close_connection"])
+def test_a_request_is_answered_once(first, second):
+    subject = request()
+    finish = {
+        "respond": lambda: subject.respond(BytesSend(b"")),
+        "respond_nothing": subject.respond_nothing,
+        "close_connection": subject.close_connection,
+    }
+    finish[first]()
+    assert subject.is_answered
+    with pytest.raises(LocalProtocolError, match="answered already"):
+        finish[second]()
