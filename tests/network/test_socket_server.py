@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import logging
 import struct
+from functools import partial
 
 import pytest
 import trio
@@ -19,6 +20,8 @@ from trio_kafka_net import (
 )
 from trio_kafka_net.network.framing import FileRegion, Send
 from trio_kafka_net.network.socket_server import answering
+
+from .client import FrameClient
 
 
 def echo(request: Request) -> memoryview:
@@ -487,3 +490,17 @@ async def test_no_op_lets_the_next_request_through(nursery, connect):
     assert b"" == await client.wait_closed()
     assert [b"1", b"2", b"3"] == seen
     await server.stop()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+async def test_an_empty_host_serves_both_families_under_their_own_addresses(nursery, address):
+    """GX-12: an IPv4 peer is counted and named as one."""
+    ids = []
+    server = await nursery.start(
+        partial(serve_frames, lambda r: ids.append(r.connection.connection_id) or b"", 0, host="")
+    )
+    async with await trio.open_tcp_stream(address, server.bound_port()) as stream:
+        await FrameClient(stream).ask(b"")
+        local, remote, *_ = ids[0].split("-")
+        assert [address, address] == [local.rpartition(":")[0], remote.rpartition(":")[0]]
+        assert 1 == server.data_plane.connection_quotas.count(address)

@@ -13,7 +13,7 @@ import trio
 from trio_kafka_net.errors import FatalExitError, TooManyConnectionsError
 
 from .connection_quotas import ConnectionQuotas
-from .listener import Listener
+from .listener import Listener, plain_address
 from .processor import NewConnection, Processor
 from .supervision import FailureCount
 from .transport import PlaintextTransport
@@ -122,7 +122,7 @@ class Acceptor:
 
     def _admit(self, accepted: socket.socket, address: tuple[str, int]) -> NewConnection | None:
         """Count and configure an accepted socket; None if it was refused or is gone already."""
-        host, port = address[0], address[1]
+        host, port = plain_address(address[0]), address[1]
         try:
             slot = self._quotas.acquire(host)
         except TooManyConnectionsError as error:
@@ -133,7 +133,10 @@ class Acceptor:
             self.listener.configure(accepted)
             local = accepted.getsockname()
             return NewConnection(
-                PlaintextTransport(accepted), slot, (local[0], local[1]), (host, port)
+                PlaintextTransport(accepted),
+                slot,
+                local_address=(plain_address(local[0]), local[1]),
+                remote_address=(host, port),
             )
         except OSError as error:
             log.debug("%s: %s:%d was gone at once: %s", self.listener.name, host, port, error)

@@ -57,11 +57,7 @@ class Listener:
 
 
 def _listen(host: str, port: int, server: SocketServerConfig) -> socket.socket:
-    # Literal addresses and names alike; resolved once, before the loop serves anybody.
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listening = socket.socket(family, kind, protocol)
+    listening, address = _open(host, port)
     try:
         listening.setblocking(False)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -76,3 +72,21 @@ def _listen(host: str, port: int, server: SocketServerConfig) -> socket.socket:
         listening.close()
         raise
     return listening
+
+
+def _open(host: str, port: int) -> tuple[socket.socket, tuple[str, int]]:
+    """A socket of the right family, and the address to bind it to."""
+    if not host and socket.has_dualstack_ipv6():
+        everywhere = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+        everywhere.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        return everywhere, ("::", port)
+    # Literal addresses and names alike; resolved once, before the loop serves anybody.
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    return socket.socket(family, kind, protocol), (str(address[0]), port)
+
+
+def plain_address(host: str) -> str:
+    """An IPv4 peer of a socket that serves both families, as the IPv4 address it is."""
+    return host.removeprefix("::ffff:") if "." in host else host

@@ -1,0 +1,232 @@
+"""ApiVersions, Metadata, DescribeCluster: what a client asks before it asks for anything.
+
+Versions: ApiVersions 0-4, Metadata 0-13, DescribeCluster 0-2.
+Behaviour:
+    * ApiVersions lists what is registered for the plane that it is asked on
+    * Metadata names the endpoints of the listener that it is asked on, so a client stays there
+    * without an authorizer every operation is authorized (KIP-430), as Kafka says then
+Version notes:
+    ApiVersions v3 client software name and version (KIP-511)
+    Metadata v1 null topics are all topics, an empty list is none (v0: empty is all)
+    Metadata v4 auto topic creation can be declined · v10 topic ids (KIP-516)
+    DescribeCluster v1 endpoint type (KIP-919) · v2 fenced brokers: there are none
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.protocol.error_codes import ErrorCode
+from trio_kafka_net.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
+from trio_kafka_net.protocol.messages.describe_cluster import (
+    DescribeClusterRequest,
+    DescribeClusterResponse,
+)
+from trio_kafka_net.protocol.messages.metadata import MetadataRequest, MetadataResponse
+from trio_kafka_net.protocol.primitives import ZERO_UUID, uuid_to_string
+
+from .context import RequestContext
+
+if TYPE_CHECKING:
+    from trio_kafka_net.broker.metadata_cache import Topic
+
+    from .registry import Api, KafkaApis
+
+_SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
+
+_CLUSTER_OPERATIONS = 0b1_1111_1010_0000
+"""CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE/ALTER_CONFIGS, IDEMPOTENT_WRITE, one bit each."""
+_TOPIC_OPERATIONS = 0b1101_1111_1000
+"""READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE/ALTER_CONFIGS, one bit each."""
+_NOT_ASKED = -(2**31)
+
+_BROKER_ENDPOINTS = 1
+
+
+def register(apis: KafkaApis) -> None:
+    """Serve this family."""
+    apis.add(api_versions, key=ApiVersionsRequest.API_KEY)
+    apis.add(metadata, key=MetadataRequest.API_KEY, error_response=_metadata_error)
+    apis.add(describe_cluster, key=DescribeClusterRequest.API_KEY)
+
+
+def api_versions(ctx: RequestContext, request: ApiVersionsRequest) -> ApiVersionsResponse:
+    """List what this plane serves, and remember what the client calls itself."""
+    if ctx.api_version >= 3:
+        name, version = request.client_software_name, request.client_software_version
+        if not (_SOFTWARE.fullmatch(name) and _SOFTWARE.fullmatch(version)):
+            raise KafkaError(ErrorCode.INVALID_REQUEST)
+        connection = ctx.request.connection
+        connection.client_software_name = name
+        connection.client_software_version = version
+    return ApiVersionsResponse(
+        api_keys=[_range(api) for api in ctx.apis.values()], finalized_features_epoch=0
+    )
+
+
+def unsupported_api_versions(api: Api) -> ApiVersionsResponse:
+    """The answer, in version 0, to a version of ApiVersions that is not served (KIP-511)."""
+    return ApiVersionsResponse(
+        error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=[_range(api)]
+    )
+
+
+def _range(api: Api) -> ApiVersionsResponse.ApiVersion:
+    return ApiVersionsResponse.ApiVersion(
+        api_key=api.key, min_version=api.min_version, max_version=api.max_version
+    )
+
+
+def metadata(
+    ctx: RequestContext, request: MetadataRequest
+) -> MetadataResponse | Awaitable[MetadataResponse]:
+    """Describe brokers and topics; topics that do not exist may be created on the way."""
+    names = _missing_topics(ctx, request)
+    if names:
+        return _create_then_describe(ctx, request, names)
+    return _describe(ctx, request)
+
+
+def _missing_topics(ctx: RequestContext, request: MetadataRequest) -> list[str]:
+    """Names that are asked for, do not exist, and shall be created."""
+    if not (request.topics and request.allow_auto_topic_creation):
+        return []
+    broker = ctx.broker
+    if not broker.config.auto_create_topics_enable:
+        return []
+    return [
+        topic.name
+        for topic in request.topics
+        if topic.name is not None
+        and topic.topic_id == ZERO_UUID
+        and broker.metadata.topic(topic.name) is None
+    ]
+
+
+async def _create_then_describe(
+    ctx: RequestContext, request: MetadataRequest, names: list[str]
+) -> MetadataResponse:
+    failures: dict[str, int] = {}
+    for name in names:
+        try:
+            await ctx.broker.create_topic(name)
+        except KafkaError as error:
+            if error.code != ErrorCode.TOPIC_ALREADY_EXISTS:  # somebody was faster: fine
+                failures[name] = error.code
+    return _describe(ctx, request, failures)
+
+
+def _describe(
+    ctx: RequestContext, request: MetadataRequest, failures: dict[str, int] | None = None
+) -> MetadataResponse:
+    broker = ctx.broker
+    wants_cluster = request.include_cluster_authorized_operations
+    return MetadataResponse(
+        brokers=[
+            MetadataResponse.Broker(node_id=node_id, host=endpoint.host, port=endpoint.port)
+            for node_id, endpoint in broker.endpoints(ctx.listener_name)
+        ],
+        cluster_id=broker.cluster_id,
+        controller_id=broker.node_id,
+        topics=_topics(ctx, request, failures or {}),
+        cluster_authorized_operations=_CLUSTER_OPERATIONS if wants_cluster else _NOT_ASKED,
+    )
+
+
+def _topics(
+    ctx: RequestContext, request: MetadataRequest, failures: dict[str, int]
+) -> list[MetadataResponse.Topic]:
+    cache = ctx.broker.metadata
+    wants = request.include_topic_authorized_operations
+    if request.topics is None or (not request.topics and ctx.api_version == 0):
+        return [_topic(topic, wants) for topic in cache.topics()]
+    described = []
+    for asked in request.topics:
+        if asked.topic_id != ZERO_UUID:
+            topic = cache.topic_by_id(asked.topic_id)
+            code = ErrorCode.UNKNOWN_TOPIC_ID
+        elif asked.name is not None:
+            topic = cache.topic(asked.name)
+            code = _why_missing(asked.name, failures)
+        else:
+            topic, code = None, ErrorCode.INVALID_REQUEST
+        described.append(
+            MetadataResponse.Topic(
+                error_code=code,
+                # Before v12 a name cannot be null.
+                name=asked.name if asked.name is not None or ctx.api_version >= 12 else "",
+                topic_id=asked.topic_id,
+            )
+            if topic is None
+            else _topic(topic, wants)
+        )
+    return described
+
+
+def _why_missing(name: str, failures: dict[str, int]) -> ErrorCode:
+    if name in failures:
+        return ErrorCode(failures[name])
+    try:
+        validate_topic_name(name)
+    except KafkaError:
+        return ErrorCode.INVALID_TOPIC_EXCEPTION
+    return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+
+
+def _topic(topic: Topic, wants_operations: bool) -> MetadataResponse.Topic:
+    return MetadataResponse.Topic(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        is_internal=topic.is_internal,
+        partitions=[
+            MetadataResponse.Partition(
+                error_code=ErrorCode.NONE if state.leader >= 0 else ErrorCode.LEADER_NOT_AVAILABLE,
+                partition_index=index,
+                leader_id=state.leader,
+                leader_epoch=state.leader_epoch,
+                replica_nodes=list(state.replicas),
+                isr_nodes=list(state.isr),
+            )
+            for index, state in enumerate(topic.partitions)
+        ],
+        topic_authorized_operations=_TOPIC_OPERATIONS if wants_operations else _NOT_ASKED,
+    )
+
+
+def _metadata_error(
+    request: MetadataRequest, code: ErrorCode, text: str | None
+) -> MetadataResponse:
+    return MetadataResponse(
+        error_code=code,
+        topics=[
+            MetadataResponse.Topic(error_code=code, name=topic.name or "", topic_id=topic.topic_id)
+            for topic in request.topics or []
+        ],
+    )
+
+
+def describe_cluster(
+    ctx: RequestContext, request: DescribeClusterRequest
+) -> DescribeClusterResponse:
+    """Describe the brokers, as seen from the listener that is asked."""
+    if request.endpoint_type != _BROKER_ENDPOINTS:
+        known = request.endpoint_type == 2
+        raise KafkaError(
+            ErrorCode.MISMATCHED_ENDPOINT_TYPE if known else ErrorCode.UNSUPPORTED_ENDPOINT_TYPE,
+            f"this endpoint is a broker's, not one of type {request.endpoint_type}",
+        )
+    broker = ctx.broker
+    wants = request.include_cluster_authorized_operations
+    return DescribeClusterResponse(
+        endpoint_type=_BROKER_ENDPOINTS,
+        cluster_id=broker.cluster_id,
+        controller_id=broker.node_id,
+        brokers=[
+            DescribeClusterResponse.Broker(broker_id=node_id, host=endpoint.host, port=endpoint.port)
+            for node_id, endpoint in broker.endpoints(ctx.listener_name)
+        ],
+        cluster_authorized_operations=_CLUSTER_OPERATIONS if wants else _NOT_ASKED,
+    )

@@ -1,0 +1,83 @@
+"""What a handler knows about the request it serves, beside the request itself."""
+
+from __future__ import annotations
+
+import enum
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Final
+
+from trio_kafka_net.network.handler_pool import RequestHandlerPool
+
+if TYPE_CHECKING:
+    from trio_kafka_net.broker.local_broker import LocalBroker
+
+    from .dispatch import KafkaRequest
+    from .registry import ApiTable
+
+
+class _NoResponse(enum.Enum):
+    NO_RESPONSE = "no response"
+
+
+NO_RESPONSE: Final = _NoResponse.NO_RESPONSE
+"""Returned by a handler whose request gets no answer (a Produce with acks=0)."""
+
+
+class RequestContext:
+    """One request's surroundings: its header, its connection, the broker that serves it."""
+
+    __slots__ = ("_pool", "apis", "broker", "request")
+
+    def __init__(
+        self,
+        request: KafkaRequest,
+        broker: LocalBroker,
+        apis: ApiTable,
+        pool: RequestHandlerPool,
+    ) -> None:
+        """Made by the dispatcher, one per request."""
+        self.request = request
+        """The frame, its header, its timestamps, its connection."""
+        self.broker = broker
+        """The broker that serves it."""
+        self.apis = apis
+        """What this plane serves."""
+        self._pool = pool
+
+    @property
+    def api_version(self) -> int:
+        """Version of the request, and of its response."""
+        return self.request.api_version
+
+    @property
+    def client_id(self) -> str:
+        """What the client calls itself; empty if it does not say."""
+        return self.request.client_id or ""
+
+    @property
+    def principal(self) -> Any:
+        """Who the client is; None on a listener without authentication."""
+        return self.request.connection.principal
+
+    @property
+    def listener_name(self) -> str:
+        """The listener that the request came through."""
+        return self.request.connection.listener_name
+
+    @property
+    def is_privileged(self) -> bool:
+        """Whether it came over the control plane."""
+        return self.request.connection.is_privileged
+
+    def parked(self, reason: str) -> AbstractAsyncContextManager[None]:
+        """Wait without occupying a request handler.
+
+        Args:
+            reason: what for; the label of the count and of the metric.
+
+        Raises:
+            CloseConnection: the client went away meanwhile; nobody waits for the answer.
+
+        Cancellation: the block is cancelled when the client goes away.
+        """
+        return self._pool.parked(self.request, reason)

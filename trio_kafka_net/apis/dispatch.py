@@ -1,0 +1,184 @@
+"""From a frame to a handler, and from its answer to a frame.
+
+Both directions run without a checkpoint unless the handler makes one:
+
+1. ``parse``, in the Processor: the header, and whether this plane serves that API and version.
+   What cannot be answered closes the connection: that is what Kafka does, and a client that
+   negotiated versions never meets it.
+2. ``handle``, in a request handler: the body, the registered function, the response.
+
+A handler's failure becomes that API's error response. Only bytes that are no request, and an API
+that has no response to put an error into, end the connection.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from types import CoroutineType
+from typing import TYPE_CHECKING
+
+from trio_kafka_net.errors import (
+    CloseConnection,
+    FatalExitError,
+    KafkaError,
+    LocalProtocolError,
+    RemoteProtocolError,
+    StorageError,
+)
+from trio_kafka_net.network.connection import Connection, DisconnectCause
+from trio_kafka_net.network.framing import Send
+from trio_kafka_net.network.handler_pool import RequestHandlerPool
+from trio_kafka_net.network.request_channel import Request
+from trio_kafka_net.protocol.api_keys import ApiKey
+from trio_kafka_net.protocol.error_codes import ErrorCode
+from trio_kafka_net.protocol.headers import decode_request_header, response_header
+from trio_kafka_net.protocol.message import Message
+
+from .cluster import unsupported_api_versions
+from .context import NO_RESPONSE, RequestContext
+from .registry import Answer, Api, ApiTable
+
+if TYPE_CHECKING:
+    from trio_kafka_net.broker.local_broker import LocalBroker
+
+log = logging.getLogger(__name__)
+
+
+class KafkaRequest(Request):
+    """A request with its Kafka header; the body is decoded when a handler takes it."""
+
+    __slots__ = ("api", "api_version", "body_position", "client_id", "correlation_id")
+
+    api: Api
+    api_version: int
+    correlation_id: int
+    client_id: str | None
+    body_position: int
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.api.key.name} v{self.api_version} #{self.correlation_id}"
+            f" of {self.client_id!r} from {self.connection.connection_id}>"
+        )
+
+
+class ApiDispatcher:
+    """Serves the requests of one plane of one broker.
+
+    Source: Kafka ``KafkaApis.handle`` and ``Processor.parseRequestHeader``.
+    """
+
+    def __init__(self, broker: LocalBroker, table: ApiTable) -> None:
+        """Serve what ``table`` has; ``pool`` must be set before the first request."""
+        self._broker = broker
+        self._table = table
+        self.pool: RequestHandlerPool | None = None
+        """The handlers of the plane, where parked requests are counted."""
+
+    def parse(self, connection: Connection, payload: memoryview) -> KafkaRequest:
+        """Make a request of a frame.
+
+        Raises:
+            RemoteProtocolError: the header is malformed, or this plane does not serve that API
+                or version.
+        """
+        header, body_position = decode_request_header(payload)
+        api = self._table.get(header.request_api_key)
+        if api is None:
+            plane = "control" if connection.is_privileged else "data"
+            raise RemoteProtocolError(
+                f"API key {header.request_api_key} is not served on the {plane} plane"
+            )
+        version = header.request_api_version
+        if not api.min_version <= version <= api.max_version and (
+            api.key is not ApiKey.API_VERSIONS
+        ):
+            raise RemoteProtocolError(
+                f"{api.key.name} version {version} is outside"
+                f" {api.min_version}..{api.max_version}"
+            )
+        request = KafkaRequest(connection, payload)
+        request.api = api
+        request.api_version = version
+        request.correlation_id = header.correlation_id
+        request.client_id = header.client_id
+        request.body_position = body_position
+        return request
+
+    def handle(self, request: Request) -> Awaitable[None] | None:
+        """Run the handler of a request and answer it; awaitable only if the handler waits."""
+        assert isinstance(request, KafkaRequest)
+        assert self.pool is not None
+        api = request.api
+        version = request.api_version
+        if not api.min_version <= version <= api.max_version:
+            self._respond(request, 0, unsupported_api_versions(api))
+            return None
+        try:
+            message = api.decoder(version)(request.payload, request.body_position)
+        except RemoteProtocolError as error:
+            log.warning("%s: closing: %s", request.connection.connection_id, error)
+            request.close_connection(DisconnectCause.INVALID_REQUEST)
+            return None
+        ctx = RequestContext(request, self._broker, self._table, self.pool)
+        try:
+            answer = api.function(ctx, message)
+        except Exception as error:  # noqa: BLE001 - every failure becomes an error response
+            self._fail(request, message, error)
+            return None
+        if type(answer) is CoroutineType:
+            return self._answer_later(request, message, answer)
+        self._answer(request, message, answer)
+        return None
+
+    async def _answer_later(
+        self, request: KafkaRequest, message: Message, answer: Awaitable[Answer]
+    ) -> None:
+        try:
+            result = await answer
+        except Exception as error:  # noqa: BLE001 - every failure becomes an error response
+            self._fail(request, message, error)
+        else:
+            self._answer(request, message, result)
+
+    def _answer(self, request: KafkaRequest, message: Message, answer: Answer) -> None:
+        if answer is NO_RESPONSE:
+            request.respond_nothing()
+        elif isinstance(answer, Send):
+            request.respond(answer)
+        elif answer is None:
+            forgotten = LocalProtocolError(f"the handler of {request.api.key.name} returned None")
+            self._fail(request, message, forgotten)
+        else:
+            try:
+                self._respond(request, request.api_version, answer)
+            except LocalProtocolError as error:
+                self._fail(request, message, error)
+
+    def _respond(self, request: KafkaRequest, version: int, response: Message) -> None:
+        api = request.api
+        out = response_header(api.key, version, request.correlation_id)
+        request.respond(Send(api.encoder(version)(response, out)))
+
+    def _fail(self, request: KafkaRequest, message: Message, error: Exception) -> None:
+        """Answer with the error response of the API.
+
+        Raises:
+            CloseConnection: ``error`` is one.
+            FatalExitError: ``error`` is one.
+            LocalProtocolError: the API has no place for an error.
+        """
+        if isinstance(error, CloseConnection | FatalExitError):
+            raise error
+        code, text = ErrorCode.UNKNOWN_SERVER_ERROR, None
+        if isinstance(error, KafkaError):
+            code, text = ErrorCode(error.code), error.message
+            log.debug("%r: %s", request, error)
+        elif isinstance(error, StorageError):
+            code = ErrorCode.KAFKA_STORAGE_ERROR
+            log.error("%r: %s", request, error)
+        else:
+            log.error("%r: its handler failed", request, exc_info=error)
+        response = request.api.error_response(message, code, text)
+        self._respond(request, request.api_version, response)

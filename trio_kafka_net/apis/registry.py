@@ -1,0 +1,273 @@
+"""KafkaApis: which function serves which API, and what a broker says about itself.
+
+The registry is the truth. An API is served because a handler was registered for it, ApiVersions
+is computed from what was registered, and so nothing can be advertised without code behind it::
+
+    apis = KafkaApis.default()
+
+    @apis.handler(replace=True)
+    def describe_cluster(ctx: RequestContext, request: DescribeClusterRequest) -> ...:
+        ...
+
+Each plane serves its own selection (``ApiTable``): the control plane has an allow-list of
+controller requests and administration, the data plane refuses what only a controller may send.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable
+from types import CoroutineType
+from typing import Any, get_type_hints
+
+import attrs
+
+from trio_kafka_net.errors import LocalProtocolError
+from trio_kafka_net.protocol.api_keys import ApiKey, request_class, response_class
+from trio_kafka_net.protocol.codec import Decoder, Encoder, decoder, encoder
+from trio_kafka_net.protocol.error_codes import ErrorCode
+from trio_kafka_net.protocol.message import Message
+
+from .context import RequestContext
+
+Answer = Any
+"""What a handler returns: a message, a ``Send``, or ``NO_RESPONSE``."""
+
+Handler = Callable[[RequestContext, Any], "Answer | Awaitable[Answer]"]
+"""Serves one API; plain or ``async``."""
+
+Interceptor = Callable[[RequestContext, Any, Handler], "Answer | Awaitable[Answer]"]
+"""Sees a request before its handler, and decides what becomes of it."""
+
+ErrorResponse = Callable[[Any, ErrorCode, "str | None"], Message]
+"""Makes the error response to a request of an API that has no top-level error code."""
+
+CONTROLLER_APIS = frozenset(
+    {
+        ApiKey.LEADER_AND_ISR,
+        ApiKey.STOP_REPLICA,
+        ApiKey.UPDATE_METADATA,
+        ApiKey.CONTROLLED_SHUTDOWN,
+    }
+)
+"""Only a controller sends these, only the control plane serves them."""
+
+CONTROL_PLANE_APIS = CONTROLLER_APIS | {
+    ApiKey.API_VERSIONS,
+    ApiKey.METADATA,
+    ApiKey.DESCRIBE_CLUSTER,
+    ApiKey.DESCRIBE_TOPIC_PARTITIONS,
+    ApiKey.SASL_HANDSHAKE,
+    ApiKey.SASL_AUTHENTICATE,
+    ApiKey.ELECT_LEADERS,
+    ApiKey.CREATE_TOPICS,
+    ApiKey.DELETE_TOPICS,
+    ApiKey.CREATE_PARTITIONS,
+    ApiKey.DESCRIBE_CONFIGS,
+    ApiKey.ALTER_CONFIGS,
+    ApiKey.INCREMENTAL_ALTER_CONFIGS,
+    ApiKey.LIST_CONFIG_RESOURCES,
+    ApiKey.DESCRIBE_CLIENT_QUOTAS,
+    ApiKey.ALTER_CLIENT_QUOTAS,
+    ApiKey.DESCRIBE_ACLS,
+    ApiKey.CREATE_ACLS,
+    ApiKey.DELETE_ACLS,
+}
+"""What the control plane serves, if a handler is registered: never anything that carries data."""
+
+
+@attrs.define(eq=False)
+class Api:
+    """One API as one plane serves it."""
+
+    key: ApiKey
+    min_version: int
+    """First version served."""
+    max_version: int
+    """Last version served."""
+    function: Handler
+    """The handler inside its interceptors."""
+    error_response: ErrorResponse
+    _request_class: type[Message]
+    _response_class: type[Message]
+    _decoders: dict[int, Decoder[Message]] = attrs.field(factory=dict)
+    _encoders: dict[int, Encoder[Message]] = attrs.field(factory=dict)
+
+    def decoder(self, version: int) -> Decoder[Message]:
+        """The decoder of ``version`` of the request."""
+        found = self._decoders.get(version)
+        if found is None:
+            found = self._decoders[version] = decoder(self._request_class, version)
+        return found
+
+    def encoder(self, version: int) -> Encoder[Message]:
+        """The encoder of ``version`` of the response."""
+        found = self._encoders.get(version)
+        if found is None:
+            found = self._encoders[version] = encoder(self._response_class, version)
+        return found
+
+
+ApiTable = dict[int, Api]
+"""{API key: what serves it}, for one plane."""
+
+
+@attrs.define(eq=False)
+class _Registration:
+    function: Handler
+    versions: tuple[int, int]
+    error_response: ErrorResponse | None
+
+
+class KafkaApis:
+    """A registry of API handlers; one per broker, or shared by brokers that serve the same.
+
+    Source: Kafka ``KafkaApis``, with the dispatch of its ``handle`` turned into data.
+    """
+
+    def __init__(self) -> None:
+        """Serve nothing."""
+        self._registrations: dict[ApiKey, _Registration] = {}
+        # {API: its interceptors}, the outermost first
+        self._interceptors: dict[ApiKey, list[Interceptor]] = {}
+
+    @classmethod
+    def default(cls) -> KafkaApis:
+        """A fresh registry with every API that a broker serves by itself."""
+        from . import cluster, fetch, groups, offsets, produce, topics, transactions
+
+        apis = cls()
+        for family in (cluster, fetch, groups, offsets, produce, topics, transactions):
+            family.register(apis)
+        return apis
+
+    def add(
+        self,
+        function: Handler,
+        *,
+        key: ApiKey | None = None,
+        versions: tuple[int, int] | None = None,
+        error_response: ErrorResponse | None = None,
+        replace: bool = False,
+    ) -> None:
+        """Serve an API with ``function``.
+
+        Args:
+            function: called with a ``RequestContext`` and the decoded request.
+            key: the API; without it, the one whose request class annotates the second parameter.
+            versions: first and last version served; every version of the message if not given.
+            error_response: makes the response to a failed request, for an API whose response
+                has no top-level error code.
+            replace: whether to take the place of a handler registered before.
+
+        Raises:
+            LocalProtocolError: the API has a handler and ``replace`` is not set, or ``versions``
+                goes beyond those of the message, or no API is annotated.
+        """
+        if key is None:
+            key = _annotated_api(function)
+        if key in self._registrations and not replace:
+            raise LocalProtocolError(f"{key.name} has a handler; say replace=True to replace it")
+        valid = request_class(key).VALID_VERSIONS
+        if versions is None:
+            versions = valid
+        if not valid[0] <= versions[0] <= versions[1] <= valid[1]:
+            raise LocalProtocolError(f"{key.name} has versions {valid}, not {versions}")
+        self._registrations[key] = _Registration(function, versions, error_response)
+
+    def handler(
+        self,
+        *,
+        key: ApiKey | None = None,
+        versions: tuple[int, int] | None = None,
+        error_response: ErrorResponse | None = None,
+        replace: bool = False,
+    ) -> Callable[[Handler], Handler]:
+        """Serve an API with the decorated function; see ``add``."""
+
+        def register(function: Handler) -> Handler:
+            self.add(
+                function,
+                key=key,
+                versions=versions,
+                error_response=error_response,
+                replace=replace,
+            )
+            return function
+
+        return register
+
+    def interceptor(self, *keys: ApiKey) -> Callable[[Interceptor], Interceptor]:
+        """Let the decorated function see requests of ``keys`` before their handlers.
+
+        It is called with the context, the request, and ``call_next``, which runs the rest and is
+        awaited. What it returns is the answer. Later registrations run inside earlier ones.
+        """
+
+        def register(function: Interceptor) -> Interceptor:
+            for key in keys:
+                self._interceptors.setdefault(key, []).append(function)
+            return function
+
+        return register
+
+    def table(self, *, is_control_plane: bool) -> ApiTable:
+        """What one plane serves, as registered at this moment."""
+        return {
+            key: self._api(key, registration)
+            for key, registration in sorted(self._registrations.items())
+            if (key in CONTROL_PLANE_APIS if is_control_plane else key not in CONTROLLER_APIS)
+        }
+
+    def _api(self, key: ApiKey, registration: _Registration) -> Api:
+        function = registration.function
+        for interceptor in reversed(self._interceptors.get(key, [])):
+            function = _intercepted(interceptor, function)
+        response = response_class(key)
+        return Api(
+            key=key,
+            min_version=registration.versions[0],
+            max_version=registration.versions[1],
+            function=function,
+            error_response=registration.error_response or _top_level_error(response),
+            request_class=request_class(key),
+            response_class=response,
+        )
+
+
+def _annotated_api(function: Handler) -> ApiKey:
+    parameters = list(inspect.signature(function).parameters)
+    hints = get_type_hints(function)
+    annotated = hints.get(parameters[1]) if len(parameters) > 1 else None
+    key = getattr(annotated, "API_KEY", None)
+    if not isinstance(key, ApiKey):
+        raise LocalProtocolError(
+            f"{function!r}: annotate its second parameter with a request class, or give key="
+        )
+    return key
+
+
+def _intercepted(interceptor: Interceptor, inner: Handler) -> Handler:
+    async def call_next(ctx: RequestContext, request: Any) -> Answer:
+        answer = inner(ctx, request)
+        return await answer if type(answer) is CoroutineType else answer
+
+    async def intercepted(ctx: RequestContext, request: Any) -> Answer:
+        answer = interceptor(ctx, request, call_next)
+        return await answer if type(answer) is CoroutineType else answer
+
+    return intercepted
+
+
+def _top_level_error(response: type[Message]) -> ErrorResponse:
+    fields = {each.name for each in response.FIELDS}
+
+    def error_response(request: Any, code: ErrorCode, text: str | None) -> Message:
+        if "error_code" not in fields:
+            raise LocalProtocolError(f"{response.__name__} has no place for error {code.name}")
+        made = response(error_code=code)
+        if "error_message" in fields:
+            made.error_message = text  # type: ignore[attr-defined]  # looked up above
+        return made
+
+    return error_response
