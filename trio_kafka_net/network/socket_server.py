@@ -151,8 +151,9 @@ class SocketServer:
         *,
         handle: Handle,
         config: SocketServerConfig | None = None,
-        control_handle: Handle | None = None,
         parse: ParseRequest = Request,
+        control_handle: Handle | None = None,
+        control_parse: ParseRequest | None = None,
     ) -> None:
         """Bind every listener; nothing is served before ``run``.
 
@@ -160,9 +161,10 @@ class SocketServer:
             listeners: endpoints; those marked ``is_control_plane`` make the control plane.
             handle: runs a request of the data plane.
             config: sizes and limits.
-            control_handle: runs a request of the control plane; ``handle`` if not given.
             parse: makes a request of a whole frame; raises RemoteProtocolError to close the
                 connection.
+            control_handle: runs a request of the control plane; ``handle`` if not given.
+            control_parse: the same for ``parse``.
 
         Raises:
             OSError: a port could not be bound; those bound before are closed again.
@@ -179,7 +181,7 @@ class SocketServer:
                 "control",
                 control,
                 config,
-                parse=parse,
+                parse=control_parse or parse,
                 handle=control_handle or handle,
                 processor_ids=ids,
             )

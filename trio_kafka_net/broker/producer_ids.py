@@ -1,0 +1,55 @@
+"""Producer ids that nobody had before, whatever happens to the process.
+
+Ids are handed out from a block that was reserved on disk first. A crash loses the rest of a
+block, never gives an id twice.
+
+Source: Kafka ``ProducerIdManager`` (KIP-730), whose blocks also have 1000 ids.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+BLOCK_SIZE = 1000
+"""Ids reserved at once."""
+
+_FILE_NAME = "producer-ids"
+
+
+class ProducerIds:
+    """Hands out producer ids; one per data directory."""
+
+    def __init__(self, directory: Path) -> None:
+        """Go on after the last block that was reserved in ``directory``.
+
+        Raises:
+            OSError: the file is there and cannot be read.
+            ValueError: the file does not hold a number.
+        """
+        self._path = directory / _FILE_NAME
+        try:
+            self._next = int(self._path.read_text("ascii"))
+        except FileNotFoundError:
+            self._next = 0
+        self._reserved = self._next
+
+    def next(self) -> int:
+        """The next id; once in a thousand calls it writes a small file.
+
+        Raises:
+            OSError: the next block could not be reserved; no id was used up.
+        """
+        if self._next == self._reserved:
+            self._reserve(self._reserved + BLOCK_SIZE)
+        self._next += 1
+        return self._next - 1
+
+    def _reserve(self, end: int) -> None:
+        temporary = self._path.with_suffix(".tmp")
+        with temporary.open("w", encoding="ascii") as file:
+            file.write(f"{end}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(self._path)
+        self._reserved = end

@@ -1,0 +1,174 @@
+"""The composition root: from a configuration to a running broker.
+
+::
+
+    Broker.run
+    └─ services              outlive what is inside: the log's flushing and checkpoints
+       └─ planes             the SocketServer: control plane, then data plane
+
+What is used outlives its user: a handler may always write to the log, because the log's nursery
+is outside the handlers'.
+
+Start: configuration, then data directory and recovery, then every port; only then is anything
+served. Each of these fails with one exception that says what is wrong, before a task exists.
+Stop: see ``SocketServer.stop``; then the log is flushed and closed, whatever happened before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import attrs
+import trio
+
+from trio_kafka_net.apis.dispatch import ApiDispatcher
+from trio_kafka_net.apis.registry import KafkaApis
+from trio_kafka_net.broker.local_broker import AdvertisedEndpoint, LocalBroker
+from trio_kafka_net.config import BrokerConfig
+from trio_kafka_net.network.socket_server import SocketServer
+
+
+@attrs.frozen
+class BoundListener:
+    """One listener as it was bound."""
+
+    name: str
+    host: str
+    """Address that it listens on, as the kernel has it."""
+    port: int
+    """Port that it listens on; a real one, also when 0 was asked for."""
+    plane: Literal["data", "control"]
+
+
+class Broker:
+    """A broker that runs: what it knows and stores, and the server in front of it.
+
+    Made by ``open_broker`` and ``serve_broker``.
+    """
+
+    def __init__(self, config: BrokerConfig, local: LocalBroker, apis: KafkaApis) -> None:
+        """Bind every listener; nothing is served before ``run``.
+
+        Raises:
+            OSError: a port cannot be bound; those bound before are closed again.
+        """
+        self.config = config
+        self.local = local
+        """What it knows and stores."""
+        self._apis = apis
+        data = ApiDispatcher(local, apis.table(is_control_plane=False))
+        control = ApiDispatcher(local, apis.table(is_control_plane=True))
+        self.socket_server = SocketServer(
+            config.listener_configs,
+            handle=data.handle,
+            control_handle=control.handle,
+            parse=data.parse,
+            control_parse=control.parse,
+            config=config.socket_server,
+        )
+        """Its planes, Acceptors and Processors."""
+        data.pool = self.socket_server.data_plane.handler_pool
+        if self.socket_server.control_plane is not None:
+            control.pool = self.socket_server.control_plane.handler_pool
+        self._stop_requested = trio.Event()
+        self._advertise()
+
+    def _advertise(self) -> None:
+        for told, bound in zip(
+            self.config.listener_configs, self.socket_server.listeners, strict=True
+        ):
+            port = told.advertised_port or bound.bound_address[1]
+            self.local.advertise(told.name, AdvertisedEndpoint(told.advertised_host, port))
+
+    @property
+    def bound_listeners(self) -> list[BoundListener]:
+        """Where it listens, in the order of the configuration."""
+        return [
+            BoundListener(
+                listener.name,
+                *listener.bound_address,
+                "control" if listener.is_control_plane else "data",
+            )
+            for listener in self.socket_server.listeners
+        ]
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """``host:port`` of the first data listener, as clients take it."""
+        name = self.socket_server.data_plane.acceptors[0].listener.name
+        endpoint = self.local.endpoint(name)
+        return f"{endpoint.host}:{endpoint.port}"
+
+    def request_stop(self) -> None:
+        """Begin the graceful stop; ``run`` returns when it is done. A second call does nothing."""
+        self._stop_requested.set()
+
+    async def run(self, *, task_status: trio.TaskStatus[Broker] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until ``request_stop``, or until cancelled.
+
+        Cancellation: requests in hand are cut; the log is still flushed and closed.
+        """
+        try:
+            async with trio.open_nursery() as services:
+                await services.start(self.local.run_services)
+                async with trio.open_nursery() as planes:
+                    await planes.start(self.socket_server.run)
+                    task_status.started(self)
+                    await self._stop_requested.wait()
+                    await self.socket_server.stop()
+                services.cancel_scope.cancel()
+        finally:
+            self.socket_server.close()
+            await self.local.close()
+
+
+async def _prepare(config: BrokerConfig, apis: KafkaApis | None) -> Broker:
+    local = await LocalBroker.open(config)
+    try:
+        return Broker(config, local, KafkaApis.default() if apis is None else apis)
+    except BaseException:
+        await local.close()
+        raise
+
+
+async def serve_broker(
+    config: BrokerConfig,
+    apis: KafkaApis | None = None,
+    *,
+    task_status: trio.TaskStatus[Broker] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a broker until it is cancelled or asked to stop.
+
+    Args:
+        config: checked already; see ``BrokerConfig``.
+        apis: what it serves; ``KafkaApis.default()`` if not given.
+        task_status: started with the ``Broker`` when every listener accepts.
+
+    Raises:
+        StorageError: the data directory is in use or unreadable.
+        OSError: a port cannot be bound; the text names listener, host and port.
+
+    Cancellation: requests in hand are cut; the log is flushed and closed, so nothing that was
+    acknowledged is lost.
+    """
+    broker = await _prepare(config, apis)
+    await broker.run(task_status=task_status)
+
+
+@asynccontextmanager
+async def open_broker(
+    config: BrokerConfig, apis: KafkaApis | None = None
+) -> AsyncIterator[Broker]:
+    """Have a broker for the time of a block; it stops gracefully at the end.
+
+    Args and errors are those of ``serve_broker``.
+
+    Cancellation: as there; leaving the block with an exception cuts requests in hand.
+    """
+    broker = await _prepare(config, apis)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(broker.run)
+        yield broker
+        broker.request_stop()
