@@ -54,7 +54,7 @@ class KafkaError(TrioKafkaError):
         return f"{name}: {self.message}" if self.message else name
 
 
-class CloseConnection(TrioKafkaError):  # noqa: N818 - an instruction to the Processor, not a failure
+class CloseConnection(TrioKafkaError):
     """Raised by a handler to close the connection without an answer."""
 
 
