@@ -1,0 +1,8 @@
+"""Configuration: Kafka's keys, values and units; every one checked before anything starts."""
+
+from .broker import BrokerConfig as BrokerConfig
+from .broker import LogConfig as LogConfig
+from .broker import SocketServerConfig as SocketServerConfig
+from .endpoints import Endpoint as Endpoint
+from .endpoints import ListenerConfig as ListenerConfig
+from .properties import read_properties as read_properties
