@@ -233,6 +233,8 @@ async def test_a_slow_reader_of_large_responses_does_not_hold_up_others(serve, c
         assert b"small" == await other.ask(b"x")
     assert big == await slow.receive()
     assert b"small" == await slow.ask(b"x")
+    with trio.fail_after(5):  # and when all is written the Processor sleeps
+        await trio.testing.wait_all_tasks_blocked(0.01)
 
 
 async def test_a_file_region_is_sent_between_buffers(serve, tmp_path, connect):
@@ -504,3 +506,21 @@ async def test_an_empty_host_serves_both_families_under_their_own_addresses(nurs
         local, remote, *_ = ids[0].split("-")
         assert [address, address] == [local.rpartition(":")[0], remote.rpartition(":")[0]]
         assert 1 == server.data_plane.connection_quotas.count(address)
+
+
+async def test_a_connection_that_cannot_be_configured_is_closed_and_not_counted(
+    serve, connect, monkeypatch
+):
+    """SS-29: the client gets EOF, the next one is served."""
+    server = await serve(echo)
+
+    def fail(accepted) -> None:
+        assert 1 == server.data_plane.connection_quotas.total
+        monkeypatch.undo()
+        raise OSError("no such option")
+
+    monkeypatch.setattr(server.listeners[0], "configure", fail)
+    broken = await connect(server.bound_port())
+    assert b"" == await broken.wait_closed()
+    await settle(server)
+    assert b"x" == await (await connect(server.bound_port())).ask(b"x")

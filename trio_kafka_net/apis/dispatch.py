@@ -166,10 +166,10 @@ class ApiDispatcher:
 
         Raises:
             CloseConnection: ``error`` is one.
-            FatalExitError: ``error`` is one.
+            FatalExitError, MemoryError: ``error`` is one.
             LocalProtocolError: the API has no place for an error.
         """
-        if isinstance(error, CloseConnection | FatalExitError):
+        if isinstance(error, CloseConnection | FatalExitError | MemoryError):
             raise error
         code, text = ErrorCode.UNKNOWN_SERVER_ERROR, None
         if isinstance(error, KafkaError):

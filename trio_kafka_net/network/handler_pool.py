@@ -142,8 +142,6 @@ class RequestHandlerPool:
                 request = await self._next_request()
                 for _ in range(_REQUESTS_PER_WAKE_UP - 1):
                     await self._run_request(request)
-                    if self._runnable > self._size:
-                        return
                     try:
                         request = get_nowait()
                     except trio.WouldBlock:

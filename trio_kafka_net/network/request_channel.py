@@ -212,14 +212,11 @@ class RequestChannel:
 
     def put(self, request: Request) -> None:
         """Queue a request; never blocks, see the top of this file."""
-        if not self._waiting:
-            try:
-                self._send_channel.send_nowait(request)
-            except trio.WouldBlock:
-                pass
-            else:
-                return
-        self._waiting.append(request)
+        try:
+            self._send_channel.send_nowait(request)
+        except trio.WouldBlock:
+            # Nobody overtakes: while one waits, the channel is full, see _admit.
+            self._waiting.append(request)
 
     async def get(self) -> Request:
         """The next request, in the order of arrival.

@@ -167,6 +167,20 @@ def encode_request(
     return encode(message, out)
 
 
+def response_header(api_key: int, version: int, correlation_id: int) -> bytearray:
+    """Return the header of a response, to be extended by the encoder of its body.
+
+    Args:
+        api_key: a known API.
+        version: version of the request that is answered.
+        correlation_id: that of the request.
+    """
+    out = bytearray(_CORRELATION_ID.pack(correlation_id))
+    if version >= _FLEXIBLE_RESPONSE_HEADER_SINCE[api_key]:
+        out.append(0)
+    return out
+
+
 def encode_response(message: Message, version: int, correlation_id: int) -> list[Any]:
     """Encode a response with its header.
 
