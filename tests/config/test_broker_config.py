@@ -190,6 +190,16 @@ def test_the_finest_unit_that_is_set_counts(settings, roll_ms, retention_ms):
     assert (log.roll_ms, log.retention_ms) == (roll_ms, retention_ms)
 
 
+def test_topic_defaults_are_the_brokers_settings_under_the_topics_names():
+    log = BrokerConfig(
+        log_segment_bytes=1000, log_retention_hours=1, log_cleanup_policy=("compact", "delete")
+    ).log
+
+    assert log.topic_defaults["segment.bytes"] == "1000"
+    assert log.topic_defaults["retention.ms"] == "3600000"
+    assert log.topic_defaults["cleanup.policy"] == "compact,delete"
+
+
 def test_every_number_has_a_unit_and_every_setting_a_sentence():
     for key, field in settings_of(BrokerConfig).items():
         about = describe(field)

@@ -192,6 +192,7 @@ class LogConfig:
         unit="ms",
         kind=int,
         at_most=MAX_LONG,
+        effective=False,
     )
     log_retention_ms: int | None = setting(
         None,
@@ -246,6 +247,19 @@ class LogConfig:
         choices=("CreateTime", "LogAppendTime"),
     )
 
+    log_message_timestamp_before_max_ms: int = setting(
+        MAX_LONG,
+        "How far in the past the time of a producer's record may lie.",
+        unit="ms",
+        at_most=MAX_LONG,
+    )
+    log_message_timestamp_after_max_ms: int = setting(
+        3_600_000,
+        "How far in the future the time of a producer's record may lie.",
+        unit="ms",
+        at_most=MAX_LONG,
+    )
+
     @property
     def roll_ms(self) -> int:
         """Age in ms at which a new segment begins."""
@@ -259,6 +273,28 @@ class LogConfig:
         if self.log_retention_minutes is not None:
             return max(-1, self.log_retention_minutes * _MS_PER_MINUTE)
         return max(-1, self.log_retention_hours * _MS_PER_HOUR)
+
+    @property
+    def topic_defaults(self) -> dict[str, str]:
+        """What a topic without settings of its own has: {Kafka's topic setting: value as text}.
+
+        Source: Kafka ``ServerTopicConfigSynonyms``.
+        """
+        defaults = {
+            "segment.bytes": self.log_segment_bytes,
+            "segment.ms": self.roll_ms,
+            "segment.index.bytes": self.log_index_size_max_bytes,
+            "index.interval.bytes": self.log_index_interval_bytes,
+            "max.message.bytes": self.message_max_bytes,
+            "flush.messages": self.log_flush_interval_messages,
+            "retention.ms": self.retention_ms,
+            "retention.bytes": self.log_retention_bytes,
+            "cleanup.policy": ",".join(self.log_cleanup_policy),
+            "message.timestamp.type": self.log_message_timestamp_type,
+            "message.timestamp.before.max.ms": self.log_message_timestamp_before_max_ms,
+            "message.timestamp.after.max.ms": self.log_message_timestamp_after_max_ms,
+        }
+        return {name: str(value) for name, value in defaults.items()}
 
 
 @attrs.frozen(kw_only=True, slots=False)

@@ -78,7 +78,6 @@ WITHOUT_EFFECT = frozenset(
     log.flush.scheduler.interval.ms log.flush.start.offset.checkpoint.interval.ms
     log.initial.task.delay.ms log.local.retention.bytes log.local.retention.ms
     log.message.downconversion.enable log.message.format.version
-    log.message.timestamp.after.max.ms log.message.timestamp.before.max.ms
     log.message.timestamp.difference.max.ms log.preallocate log.roll.jitter.hours
     log.roll.jitter.ms log.segment.delete.delay.ms max.incremental.fetch.session.cache.slots
     max.request.partition.size.limit metadata.log.dir

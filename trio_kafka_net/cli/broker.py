@@ -1,0 +1,195 @@
+"""``broker``: run a broker until it is told to stop.
+
+Scripts rely on standard output: one ``listening`` line per listener, then ``ready``; everything
+else goes to standard error. The first SIGTERM or SIGINT starts a graceful stop, a second one cuts
+it short.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterable
+from typing import TYPE_CHECKING
+
+import attrs
+import click
+import trio
+
+from trio_kafka_net.config import BrokerConfig, Endpoint, read_properties
+from trio_kafka_net.errors import ConfigError
+
+if TYPE_CHECKING:
+    from trio_kafka_net.broker_server import BoundListener, Broker
+
+DEFAULT_LISTENER = "PLAINTEXT://127.0.0.1:9092"
+"""The data plane of a broker that is not told otherwise."""
+DEFAULT_CONTROL_PLANE_LISTENER = "CONTROLLER://127.0.0.1:9090"
+"""The control plane of a broker that is told nothing of listeners."""
+
+_log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.argument(
+    "properties", metavar="[server.properties]", required=False, type=click.Path(dir_okay=False)
+)
+@click.option(
+    "--listener",
+    "listeners",
+    metavar="NAME://host:port",
+    multiple=True,
+    help="Listen there, in place of `listeners`; may be given several times.",
+)
+@click.option(
+    "--control-plane-listener",
+    metavar="NAME://host:port",
+    help="Make this listener the control plane.",
+)
+@click.option("--data-dir", metavar="DIR", help="Keep the data there, in place of `log.dirs`.")
+@click.option("--in-memory", is_flag=True, help="Keep the data in memory; it is gone at the end.")
+@click.option(
+    "--override", "overrides", metavar="key=value", multiple=True, help="Set any Kafka key."
+)
+@click.option("--durable", is_flag=True, help="Acknowledge a record when it is on the disk.")
+def broker(
+    properties: str | None,
+    listeners: tuple[str, ...],
+    control_plane_listener: str | None,
+    data_dir: str | None,
+    in_memory: bool,
+    overrides: tuple[str, ...],
+    durable: bool,
+) -> None:
+    """Run a broker.
+
+    Without arguments: PLAINTEXT://127.0.0.1:9092, CONTROLLER://127.0.0.1:9090 as control plane,
+    data in ./trio-kafka-net-data. Names and values in server.properties are Kafka's.
+    """
+    if in_memory and data_dir is not None:
+        raise click.UsageError("--in-memory and --data-dir exclude each other")
+    keys = read_properties(properties) if properties is not None else {}
+    keys.update(map(_split_override, overrides))
+    if data_dir is not None:
+        keys["log.dirs"] = data_dir
+    if in_memory:
+        keys["trio.in.memory"] = "true"
+    if durable:
+        keys["log.flush.interval.messages"] = "1"
+    config, warnings = BrokerConfig.from_properties(
+        with_listeners(keys, listeners, control_plane_listener)
+    )
+    for warning in warnings:
+        _log.warning("%s", warning)
+    trio.run(run_broker, config)
+
+
+def _split_override(override: str) -> tuple[str, str]:
+    key, separator, value = override.partition("=")
+    if not separator:
+        raise ConfigError(f"--override {override}: must be key=value")
+    return key.strip(), value
+
+
+def with_listeners(
+    keys: dict[str, str], listeners: tuple[str, ...], control_plane: str | None
+) -> dict[str, str]:
+    """Add the listeners of the command line to the keys of the file.
+
+    Args:
+        keys: {key: text} so far.
+        listeners: endpoints in place of the file's; empty keeps those.
+        control_plane: endpoint of the control plane, or None.
+
+    Returns:
+        The keys with ``listeners``, and ``control.plane.listener.name`` if there is one. Nothing
+        said anywhere is the pair of default endpoints; whoever names listeners gets only those.
+
+    Raises:
+        ConfigError: ``control_plane`` is no endpoint.
+    """
+    if not listeners and "listeners" in keys:
+        listeners = (keys["listeners"],)
+    elif not listeners:
+        listeners = (DEFAULT_LISTENER,)
+        if control_plane is None and "control.plane.listener.name" not in keys:
+            control_plane = DEFAULT_CONTROL_PLANE_LISTENER
+    if control_plane is None:
+        return {**keys, "listeners": ",".join(listeners)}
+    name = Endpoint.parse(control_plane, "--control-plane-listener").name
+    others = [
+        text
+        for text in ",".join(listeners).split(",")
+        if text.strip().partition("://")[0].upper() != name
+    ]
+    return {
+        **keys,
+        "listeners": ",".join([*others, control_plane]),
+        "control.plane.listener.name": name,
+    }
+
+
+async def run_broker(config: BrokerConfig) -> None:
+    """Run a broker, announce its listeners, stop it on signals.
+
+    Args:
+        config: of the broker.
+
+    Raises:
+        ConfigError: the configuration cannot work.
+        StorageError: the data directory cannot be used.
+        OSError: a listener's address cannot be bound.
+
+    Cancellation: cuts requests in hand short; nothing acknowledged is lost.
+    """
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with trio.open_nursery() as nursery:
+            stop = _StopOnSignal(nursery.cancel_scope)
+            nursery.start_soon(stop.run, signals)
+            stop.broker = await nursery.start(_serve, config, nursery.cancel_scope)
+            announce(stop.broker.bound_listeners)
+
+
+def announce(listeners: Iterable[BoundListener]) -> None:
+    """Print what scripts wait for: a line per listener, then ``ready``.
+
+    Args:
+        listeners: those that accept connections now.
+    """
+    for listener in listeners:
+        host = f"[{listener.host}]" if ":" in listener.host else listener.host
+        click.echo(f"listening {listener.name} {host}:{listener.port} {listener.plane}")
+    click.echo("ready")
+    sys.stdout.flush()
+
+
+async def _serve(
+    config: BrokerConfig, everything: trio.CancelScope, *, task_status: trio.TaskStatus[Broker]
+) -> None:
+    from trio_kafka_net.broker_server import serve_broker
+
+    await serve_broker(config, task_status=task_status)
+    everything.cancel()
+
+
+@attrs.define
+class _StopOnSignal:
+    """The first signal stops the broker gracefully; the next one, or one at the start, at once."""
+
+    everything: trio.CancelScope
+    """Ends the program."""
+    broker: Broker | None = None
+    """The broker once it serves."""
+
+    async def run(self, signals: AsyncIterator[int]) -> None:
+        is_stopping = False
+        async for number in signals:
+            name = signal.Signals(number).name
+            if self.broker is None or is_stopping:
+                _log.warning("%s: stopping at once", name)
+                self.everything.cancel()
+            else:
+                _log.info("%s: stopping", name)
+                self.broker.request_stop()
+                is_stopping = True
