@@ -15,7 +15,7 @@ from trio_kafka_net.protocol.codec import decode, encode
 def test_message_when_encoded_in_any_version_equals_kio(name):
     cls = MESSAGE_CLASSES[name]
 
-    @settings(max_examples=10)
+    @settings(max_examples=12)
     @given(st.data())
     def compare(data):
         message = data.draw(messages_of(cls, kio_oracle.special_values))
