@@ -59,8 +59,7 @@ def decoder(cls: type[M], version: int) -> Decoder[M]:
     Raises:
         LocalProtocolError: ``cls`` has no such version.
     """
-    found: Decoder[M] = _decoder(cls, version)
-    return found
+    return cls.DECODERS.get(version) or _compile_decoder(cls, version)
 
 
 def encoder(cls: type[M], version: int) -> Encoder[M]:
@@ -69,7 +68,7 @@ def encoder(cls: type[M], version: int) -> Encoder[M]:
     Raises:
         LocalProtocolError: ``cls`` has no such version.
     """
-    return _encoder(cls, version)
+    return cls.ENCODERS.get(version) or _compile_encoder(cls, version)
 
 
 def decode(cls: type[M], version: int, buffer: Bytes, *, strict: bool = True) -> M:
@@ -86,8 +85,7 @@ def decode(cls: type[M], version: int, buffer: Bytes, *, strict: bool = True) ->
         RemoteProtocolError: bad bytes; the text names message, version, field and position.
         LocalProtocolError: ``cls`` has no such version.
     """
-    found: M = _decoder(cls, version)(memoryview(buffer), 0, strict)
-    return found
+    return decoder(cls, version)(memoryview(buffer), 0, strict)
 
 
 def encode(message: Message, version: int) -> list[Piece]:
@@ -103,7 +101,7 @@ def encode(message: Message, version: int) -> list[Piece]:
         LocalProtocolError: a value that its field cannot carry (the text names message, version
             and field), or no such version.
     """
-    return _encoder(type(message), version)(message, bytearray())
+    return encoder(type(message), version)(message, bytearray())
 
 
 def require_version(cls: type[Message], version: int) -> None:
@@ -119,32 +117,26 @@ def require_version(cls: type[Message], version: int) -> None:
         )
 
 
-# The cached functions take their class as Any: for mypy a class whose instances are unhashable is
-# unhashable itself.
-
-
-@functools.cache
-def _decoder(cls: Any, version: int) -> Callable[..., Any]:
+def _compile_decoder(cls: type[Message], version: int) -> Callable[..., Any]:
     require_version(cls, version)
     explain = functools.partial(_explain_decoding, cls, version)
-    return compile_decoder(cls, version, explain)
+    compiled = cls.DECODERS[version] = compile_decoder(cls, version, explain)
+    return compiled
 
 
-@functools.cache
-def _encoder(cls: Any, version: int) -> Callable[..., list[Piece]]:
+def _compile_encoder(cls: type[Message], version: int) -> Callable[..., list[Piece]]:
     require_version(cls, version)
     explain = functools.partial(_explain_encoding, cls, version)
-    return compile_encoder(cls, version, explain)
+    compiled = cls.ENCODERS[version] = compile_encoder(cls, version, explain)
+    return compiled
 
 
-@functools.cache
-def _traced_decoder(cls: Any, version: int) -> Callable[..., Any]:
-    return compile_traced_decoder(cls, version)
-
-
-@functools.cache
-def _traced_encoder(cls: Any, version: int) -> Callable[..., list[Piece]]:
-    return compile_traced_encoder(cls, version)
+def _traced_decoder(cls: type[Message], version: int) -> Callable[..., Any]:
+    # Kept, for a peer that sends one bad frame after the other must not make us compile each time.
+    if version not in cls.TRACED_DECODERS:
+        cls.TRACED_DECODERS[version] = compile_traced_decoder(cls, version)
+    traced: Callable[..., Any] = cls.TRACED_DECODERS[version]
+    return traced
 
 
 def _explain_decoding(
@@ -166,7 +158,7 @@ def _explain_encoding(cls: type[Message], version: int, message: Message) -> Loc
     where = [cls.__name__]
     reason = "bad value"
     try:
-        _traced_encoder(cls, version)(message, bytearray(), where)
+        compile_traced_encoder(cls, version)(message, bytearray(), where)
     except ENCODE_FAILURES as failure:
         reason = str(failure)
     return LocalProtocolError(f"{where[0]} (v{version}): {reason}")

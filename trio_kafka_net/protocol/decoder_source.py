@@ -38,6 +38,7 @@ from trio_kafka_net.protocol.primitives import (
     MalformedError,
     finish_uvarint,
     read_uvarint,
+    skip_tagged_fields,
 )
 from trio_kafka_net.protocol.source_writer import STRUCT_CODES, SourceWriter
 
@@ -95,6 +96,7 @@ class _DecoderSource(SourceWriter):
             "MalformedError": MalformedError,
             "finish_uvarint": finish_uvarint,
             "read_uvarint": read_uvarint,
+            "skip_tagged_fields": skip_tagged_fields,
             "FAILURES": DECODE_FAILURES,
         }
 
@@ -211,7 +213,7 @@ class _DecoderSource(SourceWriter):
             with self.block("if stop > end:"):
                 self.emit(_PAST_END)
             piece = "view[position:stop]"
-            text = f"str({piece}, 'utf-8')"
+            text = f"{piece}.tobytes().decode()"  # a quarter faster than str(…, "utf-8")
             self.emit(f"{target} = {text if type_name == 'string' else piece}", "position = stop")
         self.null_branch(length, target, nullable)
 
@@ -274,6 +276,9 @@ class _DecoderSource(SourceWriter):
         self.read("B", count)
         self.flush()
         with self.block(f"if {count}:"):
+            if not tagged:
+                self.emit(f"position = skip_tagged_fields(view, position, {count})")
+                return
             with self.block(f"if {count} > 127:"):
                 self.emit(f"{count}, position = finish_uvarint(view, position, {count})")
                 with self.block(f"if {count} > {MAX_TAGGED_FIELDS}:"):
@@ -300,10 +305,7 @@ class _DecoderSource(SourceWriter):
                 with self.block(f"if position != {stop}:"):
                     self.emit("raise MalformedError('tagged field is not as long as it says')")
             word = "elif"
-        if tagged:
-            with self.block("else:"):
-                self.emit(f"position = {stop}")
-        else:
+        with self.block("else:"):
             self.emit(f"position = {stop}")
 
     def smallest_size(self, type_name: str) -> int:

@@ -27,11 +27,7 @@ from trio_kafka_net.protocol.api_keys import ApiKey
 from trio_kafka_net.protocol.codec import decoder, encoder, require_version
 from trio_kafka_net.protocol.message import Bytes, Message
 from trio_kafka_net.protocol.messages.versions import API_VERSIONS
-from trio_kafka_net.protocol.primitives import (
-    MAX_TAGGED_FIELDS,
-    MalformedError,
-    read_uvarint,
-)
+from trio_kafka_net.protocol.primitives import MalformedError, skip_tagged_fields
 
 _FIXED: Final = struct.Struct(">hhi")
 _FIXED_AND_LENGTH: Final = struct.Struct(">hhih")
@@ -87,7 +83,10 @@ def decode_request_header(buffer: Bytes) -> tuple[RequestHeader, int]:
             raise MalformedError("client id runs past the end")
         client_id = str(view[10:position], "utf-8")
         if api_version >= _FLEXIBLE_SINCE.get(api_key, _NEVER):
-            position = _skip_tagged_fields(view, position)
+            count = view[position]
+            position += 1
+            if count:
+                position = skip_tagged_fields(view, position, count)
     except (MalformedError, IndexError, UnicodeDecodeError, struct.error):
         raise _explain(view) from None
     return RequestHeader(api_key, api_version, correlation_id, client_id), position
@@ -102,25 +101,8 @@ def _decode_without_client_id(view: memoryview) -> tuple[RequestHeader, int]:
     if bytes(view[8:10]) != b"\xff\xff":
         raise MalformedError("negative length of the client id")
     if api_version >= _FLEXIBLE_SINCE.get(api_key, _NEVER):
-        return header, _skip_tagged_fields(view, 10)
+        return header, skip_tagged_fields(view, 11, view[10])
     return header, 10
-
-
-def _skip_tagged_fields(view: memoryview, position: int) -> int:
-    """Return the position behind a section of tagged fields; none of a header's has a meaning."""
-    count = view[position]
-    if not count:
-        return position + 1
-    count, position = read_uvarint(view, position)
-    if count > MAX_TAGGED_FIELDS:
-        raise MalformedError("too many tagged fields")
-    for _ in range(count):
-        _, position = read_uvarint(view, position)
-        size, position = read_uvarint(view, position)
-        position += size
-        if position > len(view):
-            raise MalformedError("tagged field runs past the end")
-    return position
 
 
 def _explain(view: memoryview) -> RemoteProtocolError:
@@ -229,7 +211,7 @@ def decode_response(cls: type[M], version: int, buffer: Bytes) -> tuple[int, M]:
         (correlation_id,) = _CORRELATION_ID.unpack_from(view)
         position = 4
         if version >= _FLEXIBLE_RESPONSE_HEADER_SINCE[cls.API_KEY]:
-            position = _skip_tagged_fields(view, position)
+            position = skip_tagged_fields(view, position + 1, view[position])
     except (MalformedError, IndexError, struct.error):
         raise RemoteProtocolError(f"bad header of a {cls.__name__} (v{version})") from None
     return correlation_id, decoder(cls, version)(view, position)

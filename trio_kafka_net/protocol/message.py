@@ -174,6 +174,12 @@ class Message(Struct):
     """First and last version, both inclusive."""
     FLEXIBLE_SINCE: ClassVar[int | None] = None
     """First version with compact lengths and tagged fields (KIP-482); ``None``: no version."""
+    DECODERS: ClassVar[dict[int, Any]] = {}
+    """{version: compiled function}, filled by ``codec``, one dict per class."""
+    ENCODERS: ClassVar[dict[int, Any]] = {}
+    """{version: compiled function}, filled by ``codec``, one dict per class."""
+    TRACED_DECODERS: ClassVar[dict[int, Any]] = {}
+    """{version: compiled function}, filled by ``codec``, one dict per class."""
 
 
 S = TypeVar("S", bound=Struct)
@@ -223,6 +229,7 @@ def message(
         made.KIND = kind
         made.VALID_VERSIONS = versions
         made.FLEXIBLE_SINCE = flexible_since
+        made.DECODERS, made.ENCODERS, made.TRACED_DECODERS = {}, {}, {}
         structs = {
             name: value
             for name, value in vars(made).items()

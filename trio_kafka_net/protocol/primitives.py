@@ -97,6 +97,34 @@ def finish_uvarint(view: memoryview, position: int, first: int) -> tuple[int, in
     return value, position
 
 
+def skip_tagged_fields(view: memoryview, position: int, count: int) -> int:
+    """Step over the tagged fields of a struct none of whose tags means anything to us.
+
+    Args:
+        view: the encoded message.
+        position: index behind the section's first byte.
+        count: that first byte: the number of fields, or the beginning of it.
+
+    Returns:
+        The index behind the last tagged field.
+
+    Raises:
+        MalformedError: too many of them, or one that runs past the end.
+        IndexError: ``view`` ends inside the section.
+    """
+    if count >= 0x80:
+        count, position = finish_uvarint(view, position, count)
+        if count > MAX_TAGGED_FIELDS:
+            raise MalformedError("too many tagged fields")
+    for _ in range(count):
+        _, position = read_uvarint(view, position)
+        size, position = read_uvarint(view, position)
+        position += size
+        if position > len(view):
+            raise MalformedError("length runs past the end")
+    return position
+
+
 def encode_uvarint(value: int) -> bytes:
     """Return ``value`` (0 to ``MAX_VARINT``) as an unsigned varint.
 
