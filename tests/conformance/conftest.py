@@ -1,0 +1,70 @@
+"""Brokers in processes of their own, and the clients to drive them with."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.broker_process import BrokerProcess
+
+from .drivers import DRIVERS, Kcat
+
+_MAX_LINES = 3000
+
+
+@pytest.fixture(scope="session")
+def lines():
+    """Lines of a real text file of this machine, without their ends."""
+    path = Path("/var/log/dpkg.log")
+    if not path.exists():
+        path = Path(os.__file__).with_name("_pydecimal.py")
+    return [line for line in path.read_bytes().split(b"\n") if line][:_MAX_LINES]
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory):
+    """A broker that the tests of a module share; they use different topics."""
+    process = BrokerProcess(tmp_path_factory.mktemp("broker") / "data")
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def fresh_broker(tmp_path):
+    """A broker of the test's own, to be stopped and killed."""
+    process = BrokerProcess(tmp_path / "data")
+    process.start()
+    yield process
+    process.kill()
+
+
+def require(name):
+    """Return a client; skip the test if it is kcat and not installed, unless CI demands it."""
+    if name == "kcat" and not Kcat.is_installed():
+        reason = "kcat is not installed (apt-get install kcat)"
+        if os.environ.get("TRIO_KAFKA_NET_REQUIRE_KCAT") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return DRIVERS[name]
+
+
+@pytest.fixture(params=DRIVERS)
+def producer_name(request):
+    """Each client in turn, as producer."""
+    require(request.param)
+    return request.param
+
+
+@pytest.fixture
+def producer(producer_name):
+    """The client of that name."""
+    return DRIVERS[producer_name]
+
+
+@pytest.fixture(scope="session")
+def consumers():
+    """Every client that is installed: {name: client}; kcat is missed only where it may be."""
+    if os.environ.get("TRIO_KAFKA_NET_REQUIRE_KCAT") == "1":
+        require("kcat")
+    return {name: d for name, d in DRIVERS.items() if name != "kcat" or Kcat.is_installed()}
