@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterator
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 
 from trio_kafka_net.errors import CloseConnection, KafkaError, StorageError
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _ZSTD_SINCE = 7
 _TOPIC_IDS_SINCE = 13
+_ALL = -1
 
 _INLINE_BYTES = 2 * 1024 * 1024
 """Appended without a checkpoint; some 3 ms at worst (benchmarks/log_append.py)."""
@@ -49,13 +51,76 @@ def register(apis: KafkaApis) -> None:
 
 def produce(ctx: RequestContext, request: ProduceRequest) -> Answer | Awaitable[Answer]:
     """Append to partitions, each for itself."""
-    if request.acks not in (-1, 0, 1):
+    if request.acks not in (_ALL, 0, 1):
         raise KafkaError(
             ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {request.acks}, allowed are -1, 0 and 1"
         )
-    if len(ctx.request.payload) > _INLINE_BYTES or ctx.broker.flushes_before_acknowledging:
-        return _produce_large(ctx, request)
-    appends = _Appends(ctx, request)
-    for _ in appends.run():
+    production = _Production(ctx, request)
+    steps = production.append()
+    if len(ctx.request.payload) > _INLINE_BYTES:
+        return _produce_large(production, steps)
+    for _ in steps:
         pass
-    return _finish(appends)
+    if production.unfinished:
+        return _produce_and_wait(production)
+    return production.answer()
+
+
+async def _produce_large(production: _Production, steps: Iterator[None]) -> Answer:
+    for _ in steps:
+        await trio.lowlevel.checkpoint()
+    return await _produce_and_wait(production)
+
+
+async def _produce_and_wait(production: _Production) -> Answer:
+    if production.unfinished:
+        await production.wait_until_replicated()
+    return production.answer()
+
+
+@attrs.define(eq=False)
+class _Production:
+    """One Produce request on its way."""
+
+    ctx: RequestContext
+    request: ProduceRequest
+    response: ProduceResponse = attrs.field(factory=ProduceResponse)
+    has_failed: bool = False
+    unfinished: list[tuple[Partition, int, PartitionResponse]] = attrs.field(factory=list)
+    """Appends that are not on every replica yet: partition, offset after the last record, answer."""
+
+    def append(self) -> Iterator[None]:
+        """Append to one partition after the other; may be paused after each."""
+        by_id = self.ctx.api_version >= _TOPIC_IDS_SINCE
+        for topic in self.request.topic_data:
+            answer = ProduceResponse.TopicProduceResponse(name=topic.name, topic_id=topic.topic_id)
+            self.response.responses.append(answer)
+            name: str | None = topic.name
+            if by_id:
+                known = self.ctx.broker.metadata.topic_by_id(topic.topic_id)
+                name = None if known is None else known.name
+            for data in topic.partition_data:
+                answer.partition_responses.append(self._append_to(name, data))
+                yield
+
+    def _append_to(self, name: str | None, data: PartitionData) -> PartitionResponse:
+        answer = PartitionResponse(index=data.index, base_offset=-1)
+        try:
+            partition = self._partition(name, data.index)
+            info = partition.append_records(self._batch(data), required_acks=self.request.acks)
+        except (KafkaError, StorageError) as error:
+            self._refuse(answer, error, name)
+            return answer
+        answer.base_offset = info.first_offset
+        answer.log_append_time_ms = info.log_append_time_ms
+        answer.log_start_offset = info.log_start_offset
+        if self.request.acks == _ALL and not partition.is_acknowledged(info.last_offset):
+            self.unfinished.append((partition, info.last_offset, answer))
+        elif self.request.acks and partition.log.needs_flush:
+            self.unfinished.append((partition, info.last_offset, answer))
+        return answer
+
+    def _partition(self, name: str | None, index: int) -> Partition:
+        if name is None:
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
+        return self.ctx.broker.replicas.partition_or_raise(name, index)
