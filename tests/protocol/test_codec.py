@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tracemalloc
 
 import pytest
@@ -216,6 +217,20 @@ def test_decode_when_a_tagged_field_is_not_as_long_as_it_says_refuses_it():
         decode(ApiVersionsResponse, 4, encoded)
 
 
+@pytest.mark.parametrize(
+    ("section", "reason"),
+    [
+        (b"\x01\x63\x05abc", "length runs past the end"),
+        (b"\x91\x4e" + b"\x63\x00" * 10_001, "too many tagged fields"),
+    ],
+)
+def test_decode_when_section_with_known_tags_is_bad_refuses_it(section, reason):
+    encoded = b"".join(encode(ApiVersionsResponse(), 4))[:-1] + section
+
+    with pytest.raises(RemoteProtocolError, match=rf"ApiVersionsResponse, tagged .*{reason}"):
+        decode(ApiVersionsResponse, 4, encoded, strict=False)
+
+
 def test_round_trip_when_tagged_array_is_nullable_keeps_all_three_states():
     for value in (None, [], [bytes(range(16))]):
         request = BrokerHeartbeatRequest(cordoned_log_dirs=value)
@@ -317,6 +332,29 @@ def test_decode_when_a_length_lies_allocates_nothing_for_it(cls, version, encode
         tracemalloc.stop()
 
     assert peak < 64 * 1024
+
+
+def test_decode_when_bytes_are_bad_at_the_end_holds_no_second_copy_of_what_was_decoded():
+    topics = [FetchRequest.Topic(topic="t", partitions=[FetchRequest.Partition()])] * 500
+    encoded = b"".join(encode(FetchRequest(topics=topics), 12))
+    decode(FetchRequest, 12, encoded)
+    with pytest.raises(RemoteProtocolError):
+        decode(FetchRequest, 12, b"")
+
+    good, bad = peak_of_decoding(encoded), peak_of_decoding(encoded[:-1])
+
+    assert bad < 1.2 * good
+
+
+def peak_of_decoding(encoded):
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(RemoteProtocolError):
+            decode(FetchRequest, 12, encoded)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return peak
 
 
 def test_decode_when_structs_add_up_over_nested_arrays_stops_at_the_limit(monkeypatch):

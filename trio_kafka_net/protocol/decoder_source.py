@@ -69,6 +69,8 @@ def compile_decoder(
         with source.block("try:"):
             source.write_body()
         with source.block("except FAILURES:"):
+            # The explanation decodes once more: let go of what this attempt has built.
+            source.emit(f"{' = '.join(source.holders)} = None")
             source.emit("raise explain(view, start, strict) from None")
     return source.compile("decode")
 
@@ -99,6 +101,7 @@ class _DecoderSource(SourceWriter):
             "skip_tagged_fields": skip_tagged_fields,
             "FAILURES": DECODE_FAILURES,
         }
+        self.holders: list[str] = []
 
     def write_body(self) -> None:
         """Emit the reading of the whole message, up to its return."""
@@ -109,6 +112,12 @@ class _DecoderSource(SourceWriter):
         with self.block("if position != end and strict:"):
             self.emit("raise MalformedError(f'{end - position} bytes after the message')")
         self.emit(f"return {result}")
+
+    def holder(self, prefix: str) -> str:
+        """Return a fresh name for a local that keeps decoded objects alive."""
+        name = self.fresh(prefix)
+        self.holders.append(name)
+        return name
 
     def read(self, code: str, target: str) -> None:
         """Queue a fixed-width value for the current run."""
@@ -138,7 +147,7 @@ class _DecoderSource(SourceWriter):
 
     def struct(self, cls: type[Struct], path: str) -> str:
         """Emit the reading of one struct and return the local name that holds it."""
-        made = self.fresh("m")
+        made = self.holder("m")
         self.emit(f"{made} = new({self.bind(cls.__name__, cls)})")
         untagged, tagged = self.fields_of(cls)
         for each in cls.FIELDS:
@@ -257,8 +266,8 @@ class _DecoderSource(SourceWriter):
         self.emit(f"position += {length} * {width}" if width > 1 else f"position += {length}")
 
     def other_elements(self, element: str, target: str, path: str, length: str) -> None:
-        items = self.fresh("items")
-        append = self.fresh("append")
+        items = self.holder("items")
+        append = self.holder("append")
         self.emit(f"{items} = []", f"{append} = {items}.append")
         with self.block(f"for _ in range({length}):"):
             if element in self.message.STRUCTS:

@@ -15,10 +15,10 @@ names are Kafka's, without the message's or else the API's name in front where w
 unique capitalised name: ``MetadataResponse.MetadataResponseTopic`` is ``MetadataResponse.Topic``.
 
 Why not attrs, as elsewhere in this package: attrs writes and compiles ``__init__``, ``__eq__`` and
-``__repr__`` for each class when it is defined, 400-800 µs per class, and a broker needs
-about 300 of these classes before it can answer its first client. Here a class costs some 20 µs when
-it is defined, and its ``__init__`` is compiled when the first instance is built. Decoders do
-not use ``__init__`` at all.
+``__repr__`` for each class when it is defined, 200 to 400 µs per class, and a broker needs about
+200 of these classes before it can answer its first client. Here a class costs 20 µs when it is
+defined, and its ``__init__`` is compiled when the first instance is built. Decoders do not use
+``__init__`` at all. (``docs/design/message-classes.md`` has the measurements.)
 """
 
 from __future__ import annotations
