@@ -158,7 +158,7 @@ class BatchHeader:
 class RecordBatch(BatchHeader):
     """One whole batch: its decoded header, and a view of all its bytes."""
 
-    view: memoryview
+    view: memoryview = attrs.field(kw_only=True)
     """The batch, header included; borrowed from whoever owns the buffer."""
 
     def ensure_valid(self) -> None:
