@@ -1,7 +1,7 @@
-"""Which leader epoch began at which offset: how a reader finds out that a log was cut and rewritten.
+"""Which leader epoch began at which offset: how a reader learns that a log was cut and rewritten.
 
-The list changes once per leadership, not once per append, so it is kept in memory and written by the
-next flush. A crash before that loses nothing: the recovery point moves only after a flush, and
+The list changes once per leadership, not once per append, so it is kept in memory and written by
+the next flush. A crash before that loses nothing: the recovery point moves only after a flush, and
 recovery finds the epochs in the batches after it.
 
 Source: Kafka ``LeaderEpochFileCache`` (4.0); KIP-101, KIP-320.
@@ -64,8 +64,8 @@ class LeaderEpochCache:
             log_end_offset: end of the epoch that is still being written.
 
         Returns:
-            The largest epoch not above ``epoch``, and the offset after its last record; -1 and -1 if
-            the log cannot tell.
+            The largest epoch not above ``epoch``, and the offset after its last record; -1 and -1
+            if the log cannot tell.
         """
         if epoch == UNDEFINED_EPOCH or epoch > self.latest_epoch:
             return UNDEFINED_EPOCH, UNDEFINED_OFFSET
@@ -90,7 +90,7 @@ class LeaderEpochCache:
             self.is_dirty = True
 
     def truncate_from_start(self, start_offset: int) -> None:
-        """Forget the epochs that ended before ``start_offset``; the one that holds it begins there."""
+        """Forget what ended before ``start_offset``; the epoch that holds it begins there."""
         kept = [entry for entry in self._entries if entry[1] > start_offset]
         if len(kept) == len(self._entries):
             return

@@ -111,6 +111,8 @@ class LogConfig:
     """Segments whose newest record is older are deleted; -1 is never."""
     retention_bytes: int = _setting("retention.bytes", -1, _integer(-1, INT64_MAX))
     """The oldest segments are deleted while the log is larger; -1 is never."""
+    producer_id_expiration_ms: int = attrs.field(default=_DAY_MS)
+    """An idempotent producer silent for so long is forgotten; a setting of the broker."""
     min_insync_replicas: int = _setting("min.insync.replicas", 1, _integer(1, INT32_MAX))
     """Replicas in sync that an append with acks=all needs."""
     compression_type: str = _setting("compression.type", "producer", _producer_compression)
@@ -138,7 +140,11 @@ class LogConfig:
         Raises:
             KafkaError: INVALID_CONFIG for an unknown name or a value that is not allowed.
         """
-        fields = {field.metadata["kafka_name"]: field for field in attrs.fields(LogConfig)}
+        fields = {
+            field.metadata["kafka_name"]: field
+            for field in attrs.fields(LogConfig)
+            if "kafka_name" in field.metadata
+        }
         changes = {}
         for name, text in configs.items():
             field = fields.get(name)

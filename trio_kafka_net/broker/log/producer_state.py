@@ -8,8 +8,8 @@ The state is a function of the log: it is rebuilt by replaying batches, from the
 file on. A snapshot says what was known *before* the offset in its name.
 
 Peers choose producer ids, so the table is bounded: beyond ``max_producers`` the one that has been
-silent longest is forgotten, as Kafka forgets it after ``producer.id.expiration.ms``. Its next batch is
-taken with any sequence number.
+silent longest is forgotten, as Kafka forgets it after ``producer.id.expiration.ms``. Its next batch
+is taken with any sequence number.
 
 Source: Kafka ``ProducerStateManager``, ``ProducerAppendInfo``, ``ProducerStateEntry`` (4.0);
 KIP-98, KIP-360. Snapshot format: ``ProducerSnapshot.json``.

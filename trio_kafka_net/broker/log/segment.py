@@ -22,7 +22,7 @@ import attrs
 
 from trio_kafka_net.broker.log.index import MAX_RELATIVE_OFFSET, TimestampOffset
 from trio_kafka_net.broker.log.log_config import LogConfig
-from trio_kafka_net.broker.log.segment_file import SegmentFile
+from trio_kafka_net.broker.log.segment_file import OpenFile, SegmentFile
 from trio_kafka_net.broker.log.segment_indexes import SegmentIndexes
 from trio_kafka_net.errors import CorruptRecordError
 from trio_kafka_net.network.framing import FileRegion
@@ -82,7 +82,7 @@ class LogSegment:
         base_offset: int,
         config: LogConfig,
         now_ms: Callable[[], int],
-        open_file: Callable[[Path], SegmentFile] = SegmentFile,
+        open_file: OpenFile = SegmentFile,
     ) -> None:
         """Describe the segment at ``base_offset``; no file is opened yet.
 
@@ -103,6 +103,8 @@ class LogSegment:
         self._max_timestamp: TimestampOffset | None = None
         self._first_timestamp: int | None = None
         self._created_ms = now_ms()
+        self.is_deleted = False
+        """Whether its files are gone, or about to be."""
         self._bytes_since_index_entry = 0
         # The batch appended last, where most consumers read: it needs no search.
         self._last_batch: _Location | None = None
@@ -124,7 +126,8 @@ class LogSegment:
         """
         file = self._file
         if file is None:
-            file = self._file = self._open_file(self.path(LOG_SUFFIX))
+            file = self._open_file(self.path(LOG_SUFFIX), create=self.size == 0)
+            self._file = file
         return file
 
     def release(self) -> None:
@@ -142,6 +145,17 @@ class LogSegment:
         if self._max_timestamp is None:
             self._max_timestamp = self._read_max_timestamp()
         return self._max_timestamp
+
+    def newest_ms(self) -> int:
+        """Age of the newest record, ms since the epoch: by its timestamp, else by the file's.
+
+        Raises:
+            OSError: the file could not be asked.
+        """
+        timestamp = self.max_timestamp.timestamp
+        if timestamp > NO_TIMESTAMP:
+            return timestamp
+        return int(self.path(LOG_SUFFIX).stat().st_mtime * 1000)
 
     def should_roll(self, size: int, last_offset: int, max_timestamp: int) -> bool:
         """Whether a batch belongs into a new segment.
@@ -308,6 +322,7 @@ class LogSegment:
             self.size = valid_bytes
         if self._max_timestamp is not None:
             indexes.time.maybe_append(*self._max_timestamp)
+        indexes.write()
         return truncated
 
     def truncate_to(self, offset: int) -> None:
@@ -341,15 +356,19 @@ class LogSegment:
     def flush(self) -> None:
         """Wait until log and indexes are on the device; blocks, for a worker thread.
 
-        Appends may go on meanwhile; what they write may or may not be included.
-
         Raises:
-            OSError: a file could not be written.
+            OSError: a file could not be written, unless the segment is deleted meanwhile.
         """
-        indexes = self._loaded_indexes()
-        indexes.write()
-        self.file.sync()
-        indexes.sync()
+        if self.is_deleted:
+            return
+        try:
+            indexes = self._loaded_indexes()
+            indexes.write()
+            self.file.sync()
+            indexes.sync()
+        except FileNotFoundError:
+            if not self.is_deleted:
+                raise
 
     def delete(self) -> None:
         """Remove the files; regions that were handed out stay readable.
@@ -357,6 +376,7 @@ class LogSegment:
         Raises:
             OSError: a file could not be removed.
         """
+        self.is_deleted = True
         for suffix in (LOG_SUFFIX, OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX):
             self.path(suffix).unlink(missing_ok=True)
 

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Protocol
 
 from trio_kafka_net.protocol.compression import Buffer
+
+
+class OpenFile(Protocol):
+    """Opens log files: ``SegmentFile`` itself, or what a test or simulation puts in its place."""
+
+    def __call__(self, path: Path, *, create: bool) -> SegmentFile:
+        """Open one; see ``SegmentFile``."""
 
 
 class SegmentFile:
@@ -17,8 +25,12 @@ class SegmentFile:
 
     __slots__ = ("fd", "path")
 
-    def __init__(self, path: Path) -> None:
-        """Open the file for reading and appending; create it if need be.
+    def __init__(self, path: Path, *, create: bool) -> None:
+        """Open the file for reading and appending.
+
+        Args:
+            path: the log file.
+            create: whether to create it if it is not there.
 
         Raises:
             OSError: the file cannot be opened.
@@ -26,7 +38,8 @@ class SegmentFile:
         self.fd = -1
         self.path = path
         # Appending mode, so that a write after a truncation lands at the new end.
-        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+        self.fd = os.open(path, flags, 0o644)
 
     def __del__(self) -> None:
         if self.fd >= 0:
@@ -59,5 +72,5 @@ class SegmentFile:
         os.ftruncate(self.fd, size)
 
     def sync(self) -> None:
-        """Wait until the file is on the device; blocks, for a worker thread."""
-        os.fsync(self.fd)
+        """Wait until data and size are on the device; blocks, for a worker thread."""
+        os.fdatasync(self.fd)
