@@ -18,6 +18,7 @@ Source: Kafka ``UnifiedLog``, ``LocalLog`` (4.0).
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -526,6 +527,15 @@ class UnifiedLog:
         for segment in self._segments:
             segment.release()
 
+    def abandon(self) -> None:
+        """Take the log out of service because its files are about to go.
+
+        Every later call fails; a flush that is under way may fail, or not.
+        """
+        self.failure = FileNotFoundError(errno.ENOENT, "the partition was deleted")
+        for segment in self._segments:
+            segment.is_deleted = True
+
     def _snapshot_path(self) -> Path:
         return segment_path(self.directory, self.log_end_offset, SNAPSHOT_SUFFIX)
 
@@ -541,8 +551,11 @@ class UnifiedLog:
             raise LogDirFailedError(f"{self.directory} is offline: {self.failure}")
 
     def _gone_offline(self, exc: OSError) -> LogDirFailedError:
-        self.failure = exc
-        logger.error("%s goes offline at offset %d: %s", self.directory, self.log_end_offset, exc)
+        if self.failure is None:
+            self.failure = exc
+            logger.error(
+                "%s goes offline at offset %d: %s", self.directory, self.log_end_offset, exc
+            )
         return LogDirFailedError(f"{self.directory} goes offline: {exc}")
 
 
