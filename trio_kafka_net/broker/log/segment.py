@@ -1,0 +1,481 @@
+"""A segment: one log file, its two indexes, and the search for a batch.
+
+A segment takes batches at its end and hands out regions of its file; record bytes never pass
+through here on the way to a client. Offsets lead to bytes in two steps: a binary search in the
+sparse index, then a walk over at most ``index.interval.bytes`` of batch headers.
+
+What is kept in memory is small, because a broker has thousands of segments: the descriptor is
+opened by the first use and given back by ``release``, and so are the indexes.
+
+Source: Kafka ``LogSegment``, ``FileRecords`` (4.0).
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import attrs
+
+from trio_kafka_net.broker.log.index import MAX_RELATIVE_OFFSET, TimestampOffset
+from trio_kafka_net.broker.log.log_config import LogConfig
+from trio_kafka_net.broker.log.segment_file import OpenFile, SegmentFile
+from trio_kafka_net.broker.log.segment_indexes import SegmentIndexes
+from trio_kafka_net.errors import CorruptRecordError
+from trio_kafka_net.network.framing import FileRegion
+from trio_kafka_net.protocol.record_codec import NO_TIMESTAMP
+from trio_kafka_net.protocol.records import (
+    HEADER_BYTES,
+    LENGTH_OVERHEAD_BYTES,
+    RecordBatch,
+    iter_batches,
+    parse_header,
+)
+
+logger = logging.getLogger(__name__)
+
+LOG_SUFFIX = ".log"
+OFFSET_INDEX_SUFFIX = ".index"
+TIME_INDEX_SUFFIX = ".timeindex"
+
+# Base offset, length and last offset delta: all that a search for an offset needs.
+_SEARCHED_FIELDS = struct.Struct(">qi11xi")
+_SEARCH_CHUNK_BYTES = 8 * 1024
+_SCAN_CHUNK_BYTES = 256 * 1024
+
+
+class _Location(NamedTuple):
+    """A batch in the log file."""
+
+    base_offset: int
+    last_offset: int
+    position: int
+    size: int
+    """Bytes, header included."""
+
+
+@attrs.frozen
+class FoundRecord:
+    """A record that a search by timestamp found."""
+
+    offset: int
+    timestamp: int
+    """ms since the epoch."""
+    leader_epoch: int
+    """Epoch of the leader that appended it."""
+
+
+def segment_path(directory: Path, offset: int, suffix: str) -> Path:
+    """The file of the segment at ``offset``: twenty digits, so that names sort as numbers."""
+    return directory / f"{offset:020d}{suffix}"
+
+
+class LogSegment:
+    """A stretch of a log, from its base offset to where the next segment begins."""
+
+    def __init__(
+        self,
+        directory: Path,
+        base_offset: int,
+        config: LogConfig,
+        now_ms: Callable[[], int],
+        open_file: OpenFile = SegmentFile,
+    ) -> None:
+        """Describe the segment at ``base_offset``; no file is opened yet.
+
+        Args:
+            directory: the partition's directory.
+            base_offset: offset that its first record has or will have.
+            config: settings of the log.
+            now_ms: the clock, ms since the epoch.
+            open_file: opens (and creates) the log file.
+        """
+        self.base_offset = base_offset
+        self.config = config
+        self.directory = directory
+        self._now_ms = now_ms
+        self._open_file = open_file
+        self._file: SegmentFile | None = None
+        self._indexes: SegmentIndexes | None = None
+        self._max_timestamp: TimestampOffset | None = None
+        self._first_timestamp: int | None = None
+        self._created_ms = now_ms()
+        self.is_deleted = False
+        """Whether its files are gone, or about to be."""
+        self._bytes_since_index_entry = 0
+        # The batch appended last, where most consumers read: it needs no search.
+        self._last_batch: _Location | None = None
+        try:
+            self.size = self.path(LOG_SUFFIX).stat().st_size
+        except FileNotFoundError:
+            self.size = 0
+
+    def path(self, suffix: str) -> Path:
+        """The segment's file with this suffix."""
+        return segment_path(self.directory, self.base_offset, suffix)
+
+    @property
+    def file(self) -> SegmentFile:
+        """The log file, opened if need be.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        file = self._file
+        if file is None:
+            file = self._open_file(self.path(LOG_SUFFIX), create=self.size == 0)
+            self._file = file
+        return file
+
+    def release(self) -> None:
+        """Give back descriptor and mapped indexes; the next use opens them again."""
+        self._file = None
+        if self._indexes is not None and self._indexes.written:
+            self._indexes = None
+
+    @property
+    def max_timestamp(self) -> TimestampOffset:
+        """Largest timestamp so far and the last offset of the batch that has it.
+
+        The timestamp is -1 as long as there is none.
+        """
+        if self._max_timestamp is None:
+            self._max_timestamp = self._read_max_timestamp()
+        return self._max_timestamp
+
+    def newest_ms(self) -> int:
+        """Age of the newest record, ms since the epoch: by its timestamp, else by the file's.
+
+        Raises:
+            OSError: the file could not be asked.
+        """
+        timestamp = self.max_timestamp.timestamp
+        if timestamp > NO_TIMESTAMP:
+            return timestamp
+        return int(self.path(LOG_SUFFIX).stat().st_mtime * 1000)
+
+    def should_roll(self, size: int, last_offset: int, max_timestamp: int) -> bool:
+        """Whether a batch belongs into a new segment.
+
+        Args:
+            size: its bytes.
+            last_offset: its last offset.
+            max_timestamp: its largest timestamp, ms since the epoch.
+        """
+        if self.size == 0:
+            return last_offset - self.base_offset > MAX_RELATIVE_OFFSET
+        return (
+            self.size + size > self.config.segment_bytes
+            or last_offset - self.base_offset > MAX_RELATIVE_OFFSET
+            or self._waited_ms(max_timestamp) > self.config.segment_ms
+            or self._loaded_indexes().is_full(self.config.segment_index_bytes)
+        )
+
+    def append(self, batch: RecordBatch) -> None:
+        """Write one stamped batch at the end.
+
+        Raises:
+            OSError: it could not be written; the file ends where it ended before.
+
+        Cost: one ``write``; no copy of the batch.
+        """
+        position = self.size
+        self.file.append(batch.view, position)
+        self._note_batch(position, batch)
+        size = batch.size_in_bytes
+        self.size = position + size
+        self._last_batch = _Location(batch.base_offset, batch.last_offset, position, size)
+
+    def read(
+        self,
+        offset: int,
+        max_bytes: int,
+        *,
+        max_position: int | None = None,
+        min_one_batch: bool = False,
+    ) -> FileRegion | None:
+        """Find the bytes from the batch that holds ``offset`` on.
+
+        Args:
+            offset: the first offset wanted; the region may begin with earlier ones.
+            max_bytes: longest region, bytes; its last batch may be cut off.
+            max_position: where the region ends at the latest, byte of the file.
+            min_one_batch: whether the first batch is given whole even if it exceeds ``max_bytes``.
+
+        Returns:
+            The region, or None if there is nothing at or after ``offset`` within the limits.
+
+        Raises:
+            CorruptRecordError: the file is damaged where it was searched.
+            OSError: it could not be read.
+        """
+        found = self._find_batch(offset)
+        if found is None:
+            return None
+        limit = self.size if max_position is None else min(max_position, self.size)
+        count = min(
+            limit - found.position, max(max_bytes, found.size) if min_one_batch else max_bytes
+        )
+        if count <= 0:
+            return None
+        file = self.file
+        return FileRegion(file.fd, found.position, count, file)
+
+    def position_of(self, offset: int) -> int:
+        """Where the batch that holds ``offset`` begins, or the end of the file."""
+        found = self._find_batch(offset)
+        return self.size if found is None else found.position
+
+    def find_timestamp(self, timestamp: int, first_offset: int) -> FoundRecord | None:
+        """Find the first record at or after ``first_offset`` that is not earlier than a timestamp.
+
+        Args:
+            timestamp: ms since the epoch.
+            first_offset: where to begin.
+
+        Raises:
+            CorruptRecordError: a batch that had to be read is damaged.
+
+        Cost: two binary searches, then the batches from there on until one has the record, which is
+            decompressed.
+        """
+        indexes = self._loaded_indexes()
+        start = max(indexes.time.lookup(timestamp).offset, first_offset)
+        for _, batch in self.batches(indexes.offset.lookup(start).position):
+            if batch.max_timestamp < timestamp or batch.last_offset < first_offset:
+                continue
+            for record in batch.records():
+                if record.timestamp >= timestamp and record.offset >= first_offset:
+                    return FoundRecord(
+                        record.offset, record.timestamp, batch.partition_leader_epoch
+                    )
+        return None
+
+    def read_next_offset(self) -> int:
+        """The offset after the last batch, read from the file.
+
+        Raises:
+            CorruptRecordError: the file does not end with a whole batch.
+        """
+        last_offset = self.base_offset - 1
+        for found in self._walk(self._loaded_indexes().offset.last().position):
+            last_offset = found.last_offset
+        return last_offset + 1
+
+    def batches(self, position: int = 0) -> Iterator[tuple[int, RecordBatch]]:
+        """Read the batches from ``position`` on, whole.
+
+        Yields:
+            Position and batch; the CRC is not checked.
+
+        Raises:
+            CorruptRecordError: a batch breaks the format or is cut off.
+        """
+        wanted = _SCAN_CHUNK_BYTES
+        while position < self.size:
+            wanted = min(wanted, self.size - position)
+            chunk = self.file.read(wanted, position)
+            if len(chunk) < wanted:
+                raise self._cut_off(position)
+            start = position
+            for batch in iter_batches(memoryview(chunk), partial_tail=True):
+                yield position, batch
+                position += batch.size_in_bytes
+            wanted = _SCAN_CHUNK_BYTES
+            if position == start:
+                wanted = self._size_at(chunk, position)
+
+    def recover(self, on_batch: Callable[[RecordBatch], None]) -> int:
+        """Check every batch, cut off what is not whole, and rebuild the indexes.
+
+        Args:
+            on_batch: called with every good batch, in order.
+
+        Returns:
+            How many bytes were cut off.
+
+        Raises:
+            OSError: the files could not be read or written.
+        """
+        indexes = self._empty_indexes()
+        valid_bytes = 0
+        next_offset = self.base_offset
+        try:
+            for position, batch in self.batches():
+                batch.ensure_valid()
+                if not next_offset <= batch.base_offset <= self.base_offset + MAX_RELATIVE_OFFSET:
+                    raise CorruptRecordError(
+                        f"batch at offset {batch.base_offset} where {next_offset} is next"
+                    )
+                self._note_batch(position, batch)
+                on_batch(batch)
+                next_offset = batch.next_offset
+                valid_bytes = position + batch.size_in_bytes
+        except CorruptRecordError as exc:
+            logger.warning("%s: at byte %d: %s", self.path(LOG_SUFFIX), valid_bytes, exc)
+        truncated = self.size - valid_bytes
+        if truncated:
+            self.file.truncate(valid_bytes)
+            self.size = valid_bytes
+        if self._max_timestamp is not None:
+            indexes.time.maybe_append(*self._max_timestamp)
+        indexes.write()
+        return truncated
+
+    def truncate_to(self, offset: int) -> None:
+        """Drop the batch that holds ``offset`` and everything after it.
+
+        Raises:
+            OSError: a file could not be cut; the log file is cut last.
+        """
+        position = self.position_of(offset)
+        self._loaded_indexes().truncate_to(offset)
+        self.file.truncate(position)
+        self.size = position
+        self._last_batch = None
+        self._max_timestamp = None
+        self._bytes_since_index_entry = 0
+        if position == 0:
+            self._first_timestamp = None
+            self._created_ms = self._now_ms()
+
+    def seal(self) -> None:
+        """Complete the index files: nothing will be appended any more, or not for long.
+
+        Raises:
+            OSError: an index could not be written.
+        """
+        largest = self.max_timestamp
+        if largest.timestamp > NO_TIMESTAMP:
+            self._loaded_indexes().time.maybe_append(*largest)
+        self._loaded_indexes().write()
+
+    def flush(self) -> None:
+        """Wait until log and indexes are on the device; blocks, for a worker thread.
+
+        Raises:
+            OSError: a file could not be written, unless the segment is deleted meanwhile.
+        """
+        if self.is_deleted:
+            return
+        try:
+            indexes = self._loaded_indexes()
+            indexes.write()
+            self.file.sync()
+            indexes.sync()
+        except FileNotFoundError:
+            if not self.is_deleted:
+                raise
+
+    def delete(self) -> None:
+        """Remove the files; regions that were handed out stay readable.
+
+        Raises:
+            OSError: a file could not be removed.
+        """
+        self.is_deleted = True
+        for suffix in (LOG_SUFFIX, OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX):
+            self.path(suffix).unlink(missing_ok=True)
+
+    def _find_batch(self, offset: int) -> _Location | None:
+        """The first batch that ends at or after ``offset``."""
+        last = self._last_batch
+        if last is not None and last.base_offset <= offset:
+            return last if offset <= last.last_offset else None
+        for found in self._walk(self._loaded_indexes().offset.lookup(offset).position):
+            if found.last_offset >= offset:
+                return found
+        return None
+
+    def _walk(self, position: int) -> Iterator[_Location]:
+        """Step from header to header, reading nothing else."""
+        file, end = self.file, self.size
+        chunk, chunk_at = b"", position
+        while position < end:
+            at = position - chunk_at
+            if at + _SEARCHED_FIELDS.size > len(chunk):
+                chunk, chunk_at, at = file.read(_SEARCH_CHUNK_BYTES, position), position, 0
+                if len(chunk) < _SEARCHED_FIELDS.size:
+                    raise self._cut_off(position)
+            base_offset, length, last_offset_delta = _SEARCHED_FIELDS.unpack_from(chunk, at)
+            size = length + LENGTH_OVERHEAD_BYTES
+            if not HEADER_BYTES <= size <= end - position:
+                raise self._cut_off(position)
+            yield _Location(base_offset, base_offset + last_offset_delta, position, size)
+            position += size
+
+    def _size_at(self, chunk: bytes, position: int) -> int:
+        """Size of the batch that begins with ``chunk`` but is longer."""
+        if len(chunk) >= HEADER_BYTES:
+            size = parse_header(chunk).size_in_bytes
+            if len(chunk) < size <= self.size - position:
+                return size
+        raise self._cut_off(position)
+
+    def _cut_off(self, position: int) -> CorruptRecordError:
+        return CorruptRecordError(
+            f"{self.path(LOG_SUFFIX)}: no whole batch at byte {position} of {self.size}"
+        )
+
+    def _waited_ms(self, timestamp: int) -> int:
+        """How long the first batch waits for the segment to be rolled.
+
+        By the clock of the records where they have one, so that copied old data makes segments
+        that retention can tell apart.
+        """
+        if self._first_timestamp is None:
+            self._first_timestamp = parse_header(self.file.read(HEADER_BYTES, 0)).max_timestamp
+        if self._first_timestamp > NO_TIMESTAMP:
+            return timestamp - self._first_timestamp
+        return self._now_ms() - self._created_ms
+
+    def _note_batch(self, position: int, batch: RecordBatch) -> None:
+        """Bring timestamps and indexes up to date with a batch at ``position``."""
+        if position == 0:
+            self._first_timestamp = batch.max_timestamp
+        if batch.max_timestamp > self.max_timestamp.timestamp:
+            self._max_timestamp = TimestampOffset(batch.max_timestamp, batch.last_offset)
+        if self._bytes_since_index_entry > self.config.index_interval_bytes:
+            self._loaded_indexes().append(batch.last_offset, position, self.max_timestamp)
+            self._bytes_since_index_entry = 0
+        self._bytes_since_index_entry += batch.size_in_bytes
+
+    def _read_max_timestamp(self) -> TimestampOffset:
+        """The last entry of the time index, or a later timestamp in the batches after it."""
+        indexes = self._loaded_indexes()
+        largest = indexes.time.last()
+        for _, batch in self.batches(indexes.offset.lookup(largest.offset).position):
+            if batch.max_timestamp > largest.timestamp:
+                largest = TimestampOffset(batch.max_timestamp, batch.last_offset)
+        return largest
+
+    def _loaded_indexes(self) -> SegmentIndexes:
+        if self._indexes is not None:
+            return self._indexes
+        if self.size == 0:
+            return self._empty_indexes()
+        indexes = self._new_indexes()
+        if indexes.open(self.size):
+            self._indexes = indexes
+            return indexes
+        logger.warning("%s: rebuilding missing or damaged indexes", self.path(LOG_SUFFIX))
+        indexes = self._empty_indexes()
+        for position, batch in self.batches():
+            self._note_batch(position, batch)
+        return indexes
+
+    def _empty_indexes(self) -> SegmentIndexes:
+        """Forget everything that is derived from the log file."""
+        indexes = self._indexes = self._new_indexes()
+        self._max_timestamp = TimestampOffset(NO_TIMESTAMP, self.base_offset)
+        self._bytes_since_index_entry = 0
+        self._last_batch = None
+        return indexes
+
+    def _new_indexes(self) -> SegmentIndexes:
+        return SegmentIndexes(
+            self.base_offset, self.path(OFFSET_INDEX_SUFFIX), self.path(TIME_INDEX_SUFFIX)
+        )

@@ -1,0 +1,568 @@
+"""One partition's log: append at the end, read from anywhere, cut at either end.
+
+An append is synchronous and does, in this order: check the batch, check its producer, stamp offset
+and leader epoch into it, write it with one system call, and move the log end. It has no
+checkpoint, so appends to a log cannot interleave. What can wait (fsync, index files, leader
+epochs, snapshots) is done by ``flush`` in a worker thread, or at the next roll.
+
+An I/O error while writing takes the log offline: what was written of the batch is cut off again,
+nothing is acknowledged, and every later call fails with ``LogDirFailedError`` until a restart has
+recovered the log.
+
+Threads: ``open``, ``flush``, ``close`` and ``delete_segments`` block and belong into a worker
+thread; ``flush`` may run while the event loop appends and reads. The rest belongs to the event
+loop.
+
+Source: Kafka ``UnifiedLog``, ``LocalLog`` (4.0).
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import attrs
+
+from trio_kafka_net.broker.log.checkpoints import (
+    LEADER_EPOCH_FILE,
+    TopicPartition,
+    sync_directory,
+    write_atomically,
+    write_leader_epochs,
+)
+from trio_kafka_net.broker.log.log_config import LogConfig
+from trio_kafka_net.broker.log.log_loader import SNAPSHOT_SUFFIX, LogLoader, offsets_of_files
+from trio_kafka_net.broker.log.log_segments import LogSegments
+from trio_kafka_net.broker.log.producer_state import ProducerStateManager
+from trio_kafka_net.broker.log.segment import FoundRecord, LogSegment, segment_path
+from trio_kafka_net.broker.log.segment_file import OpenFile, SegmentFile
+from trio_kafka_net.errors import KafkaError, LogDirFailedError
+from trio_kafka_net.network.framing import FileRegion
+from trio_kafka_net.protocol.error_codes import ErrorCode
+from trio_kafka_net.protocol.record_codec import NO_TIMESTAMP
+from trio_kafka_net.protocol.records import (
+    RecordBatch,
+    TimestampType,
+    stamp,
+    validate_produced,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@attrs.define
+class LogAppendInfo:
+    """What became of an append."""
+
+    first_offset: int
+    last_offset: int
+    """Inclusive."""
+    log_append_time_ms: int
+    """ms since the epoch if the broker sets the timestamps, else -1."""
+    log_start_offset: int
+    is_duplicate: bool = False
+    """Whether the batch was a retry; the offsets are those of the first time."""
+
+
+class UnifiedLog:
+    """The log of one partition; made by ``UnifiedLog.open``."""
+
+    def __init__(
+        self, topic_partition: TopicPartition, loaded: LogLoader, producers: ProducerStateManager
+    ) -> None:
+        """Take over what a loader found."""
+        self.topic_partition = topic_partition
+        """Topic name and partition index."""
+        self.directory = loaded.directory
+        self.config = loaded.config
+        self.leader_epochs = loaded.leader_epochs
+        self.producers = producers
+        self.log_start_offset = loaded.log_start_offset
+        """First offset that can be read."""
+        self.log_end_offset = loaded.log_end_offset
+        """Offset of the next record."""
+        self.high_watermark = loaded.log_end_offset
+        """Offset before which every replica in sync has everything; moved by the partition."""
+        self.recovery_point = loaded.recovery_point
+        """Offset before which everything is on the device."""
+        self.failure: OSError | None = None
+        """What took the log offline."""
+        self._loader = loaded
+        self._now_ms = loaded.now_ms
+        self._segments = LogSegments(loaded.segments, loaded.new_segment)
+        # Sealed since the last flush: log and indexes are not on the device yet.
+        self._unflushed = list(loaded.recovered)
+        self._names_changed = True
+        self._flushing = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        topic_partition: TopicPartition,
+        config: LogConfig,
+        *,
+        now_ms: Callable[[], int],
+        is_clean: bool = False,
+        recovery_point: int = 0,
+        log_start_offset: int = 0,
+        open_file: OpenFile = SegmentFile,
+    ) -> UnifiedLog:
+        """Open the log in a directory that exists, empty or not; blocks, for a worker thread.
+
+        Args:
+            directory: the partition's.
+            topic_partition: whose log it is.
+            config: its settings.
+            now_ms: the clock, ms since the epoch.
+            is_clean: whether it was closed the last time; else it is recovered.
+            recovery_point: offset before which the files are believed.
+            log_start_offset: first offset that was not deleted, as the checkpoint has it.
+            open_file: opens log files.
+
+        Raises:
+            OSError: a file could not be read or written.
+            CorruptRecordError: a batch before the recovery point is damaged, and had to be read.
+        """
+        producers = ProducerStateManager(expiration_ms=config.producer_id_expiration_ms)
+        loader = LogLoader(
+            directory=directory,
+            config=config,
+            now_ms=now_ms,
+            open_file=open_file,
+            producers=producers,
+            is_clean=is_clean,
+            recovery_point=recovery_point,
+            log_start_offset=log_start_offset,
+        )
+        loader.load()
+        return cls(topic_partition, loader, producers)
+
+    @property
+    def size_in_bytes(self) -> int:
+        """Bytes of all segments."""
+        return self._segments.size_in_bytes
+
+    @property
+    def segment_count(self) -> int:
+        """How many segments there are; at least one."""
+        return len(self._segments)
+
+    @property
+    def needs_flush(self) -> bool:
+        """Whether ``flush.messages`` demands a flush before the next acknowledgement."""
+        return self.log_end_offset - self.recovery_point >= self.config.flush_messages
+
+    def update_config(self, config: LogConfig) -> None:
+        """Take over new settings; they hold from the next append on."""
+        self.config = self._loader.config = config
+        for segment in self._segments:
+            segment.config = config
+
+    # Appending
+
+    def append(self, batches: memoryview, *, leader_epoch: int) -> LogAppendInfo:
+        """Append what a client produced: exactly one record batch.
+
+        Args:
+            batches: the batch, big-endian; offset and epoch are stamped into it in place, unless
+                it is read-only, which costs a copy. Borrowed for the duration of the call.
+            leader_epoch: of this leadership.
+
+        Returns:
+            The offsets that the records have now.
+
+        Raises:
+            CorruptRecordError: not a whole batch, or its CRC does not fit; nothing was written.
+            RecordTooLargeError: above ``max.message.bytes``; nothing was written.
+            KafkaError: INVALID_RECORD, INVALID_TIMESTAMP, UNSUPPORTED_COMPRESSION_TYPE,
+                RECORD_LIST_TOO_LARGE, INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER;
+                nothing was written.
+            LogDirFailedError: an I/O error, now or before; the log is offline, and ends where
+                it ended before.
+
+        Checkpoints: none.
+        Cost: one CRC over the batch, one ``write``; no copy of the batch.
+        Source: Kafka ``UnifiedLog.appendAsLeader`` (4.0); idempotence KIP-98.
+        """
+        self._check_online()
+        if batches.readonly:
+            batches = memoryview(bytearray(batches))
+        batch = validate_produced(batches, max_batch_bytes=self.config.max_message_bytes)
+        append_time_ms = self._check_timestamps(batch)
+        if self.config.compact:
+            _check_keys(batch)
+        if batch.size_in_bytes > self.config.segment_bytes:
+            raise KafkaError(
+                ErrorCode.RECORD_LIST_TOO_LARGE,
+                f"batch of {batch.size_in_bytes} bytes, a segment has {self.config.segment_bytes}",
+            )
+        duplicate = self.producers.check(batch) if batch.has_producer_id else None
+        reported_time_ms = NO_TIMESTAMP if append_time_ms is None else append_time_ms
+        if duplicate is not None:
+            if append_time_ms is not None:
+                reported_time_ms = duplicate.timestamp
+            return LogAppendInfo(
+                duplicate.first_offset,
+                duplicate.last_offset,
+                reported_time_ms,
+                self.log_start_offset,
+                is_duplicate=True,
+            )
+        first_offset = self.log_end_offset
+        stamp(
+            batch,
+            base_offset=first_offset,
+            leader_epoch=leader_epoch,
+            append_time_ms=append_time_ms,
+        )
+        self._write(batch)
+        return LogAppendInfo(
+            first_offset, batch.last_offset, reported_time_ms, self.log_start_offset
+        )
+
+    def _write(self, batch: RecordBatch) -> None:
+        """Append a stamped batch to the active segment, or to a new one."""
+        active = self._segments.active
+        try:
+            if active.should_roll(batch.size_in_bytes, batch.last_offset, batch.max_timestamp):
+                self.roll()
+                active = self._segments.active
+            if active.size == 0:
+                self._names_changed = True
+            active.append(batch)
+        except OSError as exc:
+            raise self._gone_offline(exc) from exc
+        self.log_end_offset = batch.next_offset
+        self.leader_epochs.assign(batch.partition_leader_epoch, batch.base_offset)
+        if batch.has_producer_id:
+            self.producers.update(batch)
+
+    def _check_timestamps(self, batch: RecordBatch) -> int | None:
+        """Check what the producer set; the append time if the broker sets it instead.
+
+        Kafka checks every record. The header gives the largest timestamp and the first, which
+        is what the two limits are about, without walking the records.
+        """
+        now = self._now_ms()
+        if self.config.message_timestamp_type is TimestampType.LOG_APPEND_TIME:
+            return now
+        if batch.timestamp_type is TimestampType.LOG_APPEND_TIME:
+            raise KafkaError(
+                ErrorCode.INVALID_TIMESTAMP, "a producer does not set the type LogAppendTime"
+            )
+        largest = now + self.config.message_timestamp_after_max_ms
+        smallest = now - self.config.message_timestamp_before_max_ms
+        first = batch.base_timestamp
+        if batch.max_timestamp > largest or NO_TIMESTAMP != first < smallest:
+            raise KafkaError(
+                ErrorCode.INVALID_TIMESTAMP,
+                f"timestamps {first} to {batch.max_timestamp} are not "
+                f"between {smallest} and {largest}",
+            )
+        return None
+
+    def roll(self) -> None:
+        """Begin a new segment at the log end.
+
+        Raises:
+            OSError: the active segment could not be completed; it stays active.
+        """
+        if self._segments.active.base_offset == self.log_end_offset:
+            return
+        self._segments.active.seal()
+        # Not synced: a torn snapshot is recognised, and only costs a longer replay.
+        self._snapshot_path().write_bytes(self.producers.to_snapshot())
+        self._unflushed.append(self._segments.roll(self.log_end_offset))
+
+    # Reading
+
+    def read(
+        self,
+        offset: int,
+        max_bytes: int,
+        *,
+        max_offset: int | None = None,
+        min_one_batch: bool = False,
+    ) -> FileRegion | None:
+        """Find the bytes of the batches from the one that holds ``offset`` on.
+
+        Args:
+            offset: first offset wanted; the region may begin with earlier ones of the same batch.
+            max_bytes: longest region, bytes; its last batch may be cut off.
+            max_offset: first offset not to read, the high watermark for instance; None reads
+                to the log end.
+            min_one_batch: whether the first batch is given whole even if it exceeds ``max_bytes``.
+
+        Returns:
+            A region within one segment, or None if there is nothing to read at ``offset``.
+
+        Raises:
+            KafkaError: OFFSET_OUT_OF_RANGE, before the log start or after the log end.
+            CorruptRecordError: the log is damaged where it was searched.
+            LogDirFailedError: the log is offline, or could not be read.
+
+        Cost: nothing but arithmetic for the batch appended last; else a binary search and one or
+            two small reads.
+        """
+        self._check_online()
+        if not self.log_start_offset <= offset <= self.log_end_offset:
+            raise KafkaError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"offset {offset} is not between {self.log_start_offset} and {self.log_end_offset}",
+            )
+        end_offset = self.log_end_offset if max_offset is None else max_offset
+        if offset >= end_offset:
+            return None
+        try:
+            return self._segments.find_region(
+                offset,
+                end_offset=end_offset,
+                is_log_end=end_offset >= self.log_end_offset,
+                max_bytes=max_bytes,
+                min_one_batch=min_one_batch,
+            )
+        except OSError as exc:
+            raise LogDirFailedError(f"{self.directory}: {exc}") from exc
+
+    def find_timestamp(self, timestamp: int) -> FoundRecord | None:
+        """Find the first record that is not earlier than ``timestamp``, ms since the epoch.
+
+        Raises:
+            CorruptRecordError: a batch that had to be read is damaged.
+            LogDirFailedError: the log is offline, or could not be read.
+
+        Cost: reads and decompresses about one batch.
+        Source: Kafka ``UnifiedLog.fetchOffsetByTimestamp`` (4.0).
+        """
+        self._check_online()
+        try:
+            return self._segments.find_timestamp(timestamp, self.log_start_offset)
+        except OSError as exc:
+            raise LogDirFailedError(f"{self.directory}: {exc}") from exc
+
+    def find_max_timestamp(self) -> FoundRecord | None:
+        """Find the first record with the largest timestamp of the log.
+
+        Raises:
+            CorruptRecordError: a batch that had to be read is damaged.
+            LogDirFailedError: the log is offline, or could not be read.
+
+        Source: KIP-734.
+        """
+        self._check_online()
+        try:
+            largest = self._segments.max_timestamp()
+        except OSError as exc:
+            raise LogDirFailedError(f"{self.directory}: {exc}") from exc
+        return None if largest <= NO_TIMESTAMP else self.find_timestamp(largest)
+
+    def end_offset_for_epoch(self, epoch: int) -> tuple[int, int]:
+        """Where a leader epoch ended; see ``LeaderEpochCache.end_offset_for``."""
+        return self.leader_epochs.end_offset_for(epoch, self.log_end_offset)
+
+    # Cutting
+
+    def truncate_to(self, offset: int) -> None:
+        """Drop the batch that holds ``offset`` and everything after it.
+
+        Raises:
+            CorruptRecordError: a batch that had to be read to reload the producers is damaged;
+                the log is cut.
+            LogDirFailedError: an I/O error; the log is offline.
+        """
+        self._check_online()
+        if offset >= self.log_end_offset:
+            return
+        try:
+            self.log_end_offset = self._segments.truncate_to(offset)
+            self.log_start_offset = min(self.log_start_offset, self.log_end_offset)
+        except OSError as exc:
+            raise self._gone_offline(exc) from exc
+        self._names_changed = True
+        self.leader_epochs.truncate_from_end(self.log_end_offset)
+        self.high_watermark = min(self.high_watermark, self.log_end_offset)
+        self.recovery_point = min(self.recovery_point, self.log_end_offset)
+        self._reload_producers()
+
+    def _reload_producers(self) -> None:
+        self._loader.log_end_offset = self.log_end_offset
+        self._loader.log_start_offset = self.log_start_offset
+        try:
+            self._loader.load_producers()
+        except OSError as exc:
+            raise self._gone_offline(exc) from exc
+
+    def delete_records(self, offset: int) -> int:
+        """Make ``offset`` the first one that can be read.
+
+        Whole segments before it are removed by the next ``take_old_segments``.
+
+        Returns:
+            The log start offset, never lower than it was.
+
+        Raises:
+            KafkaError: OFFSET_OUT_OF_RANGE, above the high watermark.
+            LogDirFailedError: the log is offline.
+
+        Source: Kafka ``UnifiedLog.maybeIncrementLogStartOffset`` (4.0); KIP-107.
+        """
+        self._check_online()
+        if not 0 <= offset <= self.high_watermark:
+            raise KafkaError(
+                ErrorCode.OFFSET_OUT_OF_RANGE,
+                f"records before {offset} cannot be deleted: "
+                f"the high watermark is {self.high_watermark}",
+            )
+        if offset > self.log_start_offset:
+            self.log_start_offset = offset
+            self.leader_epochs.truncate_from_start(offset)
+        return self.log_start_offset
+
+    def take_old_segments(self) -> list[LogSegment]:
+        """Drop the segments that nobody should read any more: too old, too many, or deleted.
+
+        Returns:
+            The dropped segments, for ``delete_segments``.
+
+        Raises:
+            LogDirFailedError: the log is offline, or goes offline in a roll.
+
+        Source: Kafka ``UnifiedLog.deleteOldSegments`` (4.0).
+        """
+        self._check_online()
+        try:
+            count = self._segments.count_old(
+                self.config,
+                now_ms=self._now_ms(),
+                log_start_offset=self.log_start_offset,
+                log_end_offset=self.log_end_offset,
+                high_watermark=self.high_watermark,
+            )
+            if count == len(self._segments):
+                self.roll()
+        except OSError as exc:
+            raise self._gone_offline(exc) from exc
+        if count == 0:
+            return []
+        old = self._segments.drop_first(count)
+        first_offset = next(iter(self._segments)).base_offset
+        self.log_start_offset = max(self.log_start_offset, first_offset)
+        self.leader_epochs.truncate_from_start(self.log_start_offset)
+        return old
+
+    def delete_segments(self, segments: Sequence[LogSegment]) -> None:
+        """Remove the files of dropped segments; blocks, for a worker thread.
+
+        Raises:
+            OSError: a file could not be removed.
+        """
+        for segment in segments:
+            segment.delete()
+            segment.path(SNAPSHOT_SUFFIX).unlink(missing_ok=True)
+
+    # Durability
+
+    def flush(self, up_to: int | None = None) -> None:
+        """Wait until the log is on the device; blocks, for a worker thread.
+
+        Calls from several threads share the work: who waited for another one's flush finds its own
+        offsets flushed as well, most of the time.
+
+        Args:
+            up_to: offset before which everything must be on the device; None is the log end.
+
+        Raises:
+            LogDirFailedError: an I/O error; the log is offline.
+        """
+        wanted = self.log_end_offset if up_to is None else up_to
+        with self._flushing:
+            self._check_online()
+            if self.recovery_point >= wanted and not self.leader_epochs.is_dirty:
+                return
+            try:
+                self._sync()
+            except OSError as exc:
+                raise self._gone_offline(exc) from exc
+
+    def _sync(self) -> None:
+        # Read first: what is appended from here on may miss the sync.
+        end_offset, active = self.log_end_offset, self._segments.active
+        sealed, self._unflushed = self._unflushed, []
+        for segment in sealed:
+            segment.flush()
+        if active.size:
+            active.file.sync()
+        if self._names_changed:
+            self._names_changed = False
+            sync_directory(self.directory)
+        if self.leader_epochs.is_dirty:
+            write_leader_epochs(
+                self.directory / LEADER_EPOCH_FILE, self.leader_epochs.take_entries()
+            )
+        self.recovery_point = min(max(self.recovery_point, end_offset), self.log_end_offset)
+
+    def close(self) -> None:
+        """Complete and flush everything, so that the next ``open`` may be told that it is clean.
+
+        Blocks, for a worker thread; the log is not to be used afterwards.
+
+        Raises:
+            LogDirFailedError: an I/O error, now or before; the log needs recovery.
+        """
+        self._check_online()
+        try:
+            self.producers.expire(self._now_ms())
+            self._segments.active.seal()
+            write_atomically(self._snapshot_path(), self.producers.to_snapshot())
+            self._remove_stray_snapshots()
+            self._unflushed.append(self._segments.active)
+            self._names_changed = True
+            self._sync()
+        except OSError as exc:
+            raise self._gone_offline(exc) from exc
+        for segment in self._segments:
+            segment.release()
+
+    def abandon(self) -> None:
+        """Take the log out of service because its files are about to go.
+
+        Every later call fails; a flush that is under way may fail, or not.
+        """
+        self.failure = FileNotFoundError(errno.ENOENT, "the partition was deleted")
+        for segment in self._segments:
+            segment.is_deleted = True
+
+    def _snapshot_path(self) -> Path:
+        return segment_path(self.directory, self.log_end_offset, SNAPSHOT_SUFFIX)
+
+    def _remove_stray_snapshots(self) -> None:
+        """Keep the newest snapshot and those where a segment begins."""
+        kept = {segment.base_offset for segment in self._segments} | {self.log_end_offset}
+        for offset in offsets_of_files(self.directory.iterdir(), SNAPSHOT_SUFFIX):
+            if offset not in kept:
+                segment_path(self.directory, offset, SNAPSHOT_SUFFIX).unlink()
+
+    def _check_online(self) -> None:
+        if self.failure is not None:
+            raise LogDirFailedError(f"{self.directory} is offline: {self.failure}")
+
+    def _gone_offline(self, exc: OSError) -> LogDirFailedError:
+        if self.failure is None:
+            self.failure = exc
+            logger.error(
+                "%s goes offline at offset %d: %s", self.directory, self.log_end_offset, exc
+            )
+        return LogDirFailedError(f"{self.directory} goes offline: {exc}")
+
+
+def _check_keys(batch: RecordBatch) -> None:
+    """In a compacted topic every record has a key; only a walk over the records tells."""
+    for record in batch.records():
+        if record.key is None:
+            raise KafkaError(
+                ErrorCode.INVALID_RECORD, "a compacted topic takes no record without a key"
+            )

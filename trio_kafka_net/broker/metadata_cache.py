@@ -1,0 +1,321 @@
+"""Topics and brokers as this node sees them.
+
+Topics survive a restart in ``topics.json`` in the data directory. Kafka keeps them in a metadata
+log of its own, replicated by a quorum; one node needs neither, and a small readable file that
+is replaced as a whole can be looked at, backed up and repaired with an editor. The partitions'
+directories alone would not do: they know neither settings nor leader epochs, nor how many
+partitions a topic was meant to have. ``partition.metadata`` ties every directory to its topic.
+
+Source: Kafka ``MetadataCache``, ``Topic`` (4.0).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from trio_kafka_net.broker.log.checkpoints import (
+    uuid_from_text,
+    uuid_to_text,
+    write_atomically,
+)
+from trio_kafka_net.errors import KafkaError, StorageError
+from trio_kafka_net.protocol.error_codes import ErrorCode
+
+TOPICS_FILE = "topics.json"
+INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
+"""Topics that clients read but do not make or write."""
+
+_FILE_VERSION = 1
+_MAX_NAME_LENGTH = 249
+_LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
+
+
+@attrs.frozen
+class Endpoint:
+    """Where clients reach a broker through one of its listeners."""
+
+    host: str
+    port: int
+
+
+@attrs.frozen
+class BrokerMetadata:
+    """A broker of the cluster."""
+
+    node_id: int
+    endpoints: Mapping[str, Endpoint]
+    """{listener name: where to connect}"""
+    rack: str | None = None
+
+
+@attrs.define
+class PartitionMetadata:
+    """Who has and who leads a partition."""
+
+    replicas: tuple[int, ...]
+    """Node ids, the preferred leader first."""
+    isr: tuple[int, ...]
+    """Node ids in sync."""
+    leader_id: int
+    """Node id, -1 if nobody leads."""
+    leader_epoch: int = 0
+    """Counts leaderships."""
+
+
+@attrs.define
+class TopicMetadata:
+    """A topic."""
+
+    name: str
+    topic_id: bytes
+    """16 bytes."""
+    partitions: list[PartitionMetadata]
+    """By their index."""
+    configs: dict[str, str] = attrs.field(factory=dict)
+    """{Kafka's name: value}, what the topic sets itself."""
+
+    @property
+    def is_internal(self) -> bool:
+        """Whether the broker keeps its own state in it."""
+        return self.name in INTERNAL_TOPICS
+
+
+def validate_topic_name(name: str) -> None:
+    """Refuse what cannot name a topic.
+
+    Raises:
+        KafkaError: INVALID_TOPIC_EXCEPTION.
+
+    Source: Kafka ``Topic.validate``.
+    """
+    if not name:
+        reason = "the empty string is not allowed"
+    elif name in {".", ".."}:
+        reason = f"'{name}' is not allowed"
+    elif len(name) > _MAX_NAME_LENGTH:
+        reason = f"the length of '{name}' is longer than the max allowed length {_MAX_NAME_LENGTH}"
+    elif not _LEGAL_NAME.fullmatch(name):
+        reason = f"'{name}' contains characters other than ASCII alphanumerics, '.', '_' and '-'"
+    else:
+        return
+    raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {reason}")
+
+
+def _unify(name: str) -> str:
+    """Names that differ only in '.' and '_' are the same in the names of metrics."""
+    return name.replace(".", "_")
+
+
+class MetadataCache:
+    """All topics and brokers; belongs to the event loop."""
+
+    def __init__(self, topics: Iterable[TopicMetadata] = ()) -> None:
+        """Begin with topics and without brokers."""
+        self._brokers: dict[int, BrokerMetadata] = {}
+        self._topics: dict[str, TopicMetadata] = {}
+        self._names_by_id: dict[bytes, str] = {}
+        for topic in topics:
+            self._add(topic)
+
+    # Brokers
+
+    @property
+    def brokers(self) -> list[BrokerMetadata]:
+        """All brokers, by node id."""
+        return [self._brokers[node_id] for node_id in sorted(self._brokers)]
+
+    def add_broker(self, broker: BrokerMetadata) -> None:
+        """Add a broker, or replace what is known of it."""
+        self._brokers[broker.node_id] = broker
+
+    def remove_broker(self, node_id: int) -> None:
+        """Forget a broker; nothing happens if it is not known."""
+        self._brokers.pop(node_id, None)
+
+    def endpoint(self, node_id: int, listener_name: str) -> Endpoint | None:
+        """Where a broker listens, if it is known and has that listener."""
+        broker = self._brokers.get(node_id)
+        return None if broker is None else broker.endpoints.get(listener_name)
+
+    # Topics
+
+    def __iter__(self) -> Iterator[TopicMetadata]:
+        """The topics, by name."""
+        return iter([self._topics[name] for name in sorted(self._topics)])
+
+    def __len__(self) -> int:
+        """Count of topics."""
+        return len(self._topics)
+
+    def get_topic(self, name: str) -> TopicMetadata | None:
+        """A topic by its name."""
+        return self._topics.get(name)
+
+    def get_topic_by_id(self, topic_id: bytes) -> TopicMetadata | None:
+        """A topic by its id, 16 bytes."""
+        name = self._names_by_id.get(topic_id)
+        return None if name is None else self._topics[name]
+
+    def check_new_topic(self, name: str) -> None:
+        """Refuse the name of a topic that cannot be made.
+
+        Raises:
+            KafkaError: INVALID_TOPIC_EXCEPTION (the name breaks the rules, or collides),
+                TOPIC_ALREADY_EXISTS.
+
+        Source: Kafka ``ReplicationControlManager.validateNewTopicNames``.
+        """
+        validate_topic_name(name)
+        if name in self._topics:
+            raise KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' already exists.")
+        if "." in name or "_" in name:
+            unified = _unify(name)
+            colliding = [other for other in self._topics if _unify(other) == unified]
+            if colliding:
+                raise KafkaError(
+                    ErrorCode.INVALID_TOPIC_EXCEPTION,
+                    f"Topic '{name}' collides with existing topic: {colliding[0]}",
+                )
+
+    def add_topic(
+        self,
+        name: str,
+        topic_id: bytes,
+        assignments: Sequence[Sequence[int]],
+        configs: Mapping[str, str] | None = None,
+    ) -> TopicMetadata:
+        """Add a topic; every partition is led by the first node of its assignment.
+
+        Args:
+            name: a new name.
+            topic_id: 16 bytes.
+            assignments: node ids of every partition's replicas, in the order of the partitions.
+            configs: {Kafka's name: value}.
+
+        Raises:
+            KafkaError: INVALID_TOPIC_EXCEPTION, TOPIC_ALREADY_EXISTS, INVALID_PARTITIONS; nothing
+                was added.
+        """
+        self.check_new_topic(name)
+        if not assignments:
+            raise KafkaError(ErrorCode.INVALID_PARTITIONS, "a topic has at least one partition")
+        topic = TopicMetadata(name, topic_id, _new_partitions(assignments), dict(configs or {}))
+        self._add(topic)
+        return topic
+
+    def add_partitions(self, name: str, assignments: Sequence[Sequence[int]]) -> TopicMetadata:
+        """Add partitions to a topic, after those it has.
+
+        Raises:
+            KafkaError: UNKNOWN_TOPIC_OR_PARTITION.
+        """
+        topic = self.topic_or_raise(name)
+        topic.partitions += _new_partitions(assignments)
+        return topic
+
+    def remove_topic(self, name: str) -> TopicMetadata:
+        """Remove a topic, and return what it was.
+
+        Raises:
+            KafkaError: UNKNOWN_TOPIC_OR_PARTITION.
+        """
+        topic = self.topic_or_raise(name)
+        del self._topics[name]
+        del self._names_by_id[topic.topic_id]
+        return topic
+
+    def topic_or_raise(self, name: str) -> TopicMetadata:
+        """A topic by its name.
+
+        Raises:
+            KafkaError: UNKNOWN_TOPIC_OR_PARTITION.
+        """
+        topic = self._topics.get(name)
+        if topic is None:
+            raise KafkaError(
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic named '{name}'"
+            )
+        return topic
+
+    def _add(self, topic: TopicMetadata) -> None:
+        self._topics[topic.name] = topic
+        self._names_by_id[topic.topic_id] = topic.name
+
+    # The file
+
+    @classmethod
+    def load(cls, data_dir: Path) -> MetadataCache:
+        """Read ``topics.json`` of a data directory; no topics if there is none.
+
+        Raises:
+            StorageError: the file is damaged.
+            OSError: it could not be read.
+        """
+        path = data_dir / TOPICS_FILE
+        try:
+            document = json.loads(path.read_bytes())
+            if document["version"] != _FILE_VERSION:
+                raise ValueError(f"version {document['version']} is not {_FILE_VERSION}")
+            return cls([_topic_from_json(entry) for entry in document["topics"]])
+        except FileNotFoundError:
+            return cls()
+        except (ValueError, LookupError, TypeError, AttributeError, KafkaError) as exc:
+            raise StorageError(f"{path} is damaged: {exc!r}") from exc
+
+    def to_file_content(self) -> bytes:
+        """The content of ``topics.json``: taken on the event loop, written in a thread."""
+        document = {"version": _FILE_VERSION, "topics": [_topic_to_json(topic) for topic in self]}
+        return json.dumps(document, indent=1).encode() + b"\n"
+
+
+def save_topics(data_dir: Path, content: bytes) -> None:
+    """Replace ``topics.json``; blocks, for a worker thread.
+
+    Args:
+        data_dir: the data directory.
+        content: of ``MetadataCache.to_file_content``.
+
+    Raises:
+        OSError: the old content is still there.
+    """
+    write_atomically(data_dir / TOPICS_FILE, content)
+
+
+def _new_partitions(assignments: Sequence[Sequence[int]]) -> list[PartitionMetadata]:
+    return [
+        PartitionMetadata(replicas=tuple(nodes), isr=tuple(nodes), leader_id=nodes[0])
+        for nodes in assignments
+    ]
+
+
+def _topic_to_json(topic: TopicMetadata) -> dict[str, Any]:
+    return {
+        "name": topic.name,
+        "id": uuid_to_text(topic.topic_id),
+        "configs": topic.configs,
+        "partitions": [attrs.asdict(partition) for partition in topic.partitions],
+    }
+
+
+def _topic_from_json(entry: dict[str, Any]) -> TopicMetadata:
+    validate_topic_name(entry["name"])
+    return TopicMetadata(
+        name=entry["name"],
+        topic_id=uuid_from_text(entry["id"]),
+        configs={str(name): str(value) for name, value in entry["configs"].items()},
+        partitions=[
+            PartitionMetadata(
+                replicas=tuple(map(int, partition["replicas"])),
+                isr=tuple(map(int, partition["isr"])),
+                leader_id=int(partition["leader_id"]),
+                leader_epoch=int(partition["leader_epoch"]),
+            )
+            for partition in entry["partitions"]
+        ],
+    )

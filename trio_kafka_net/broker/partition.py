@@ -1,0 +1,311 @@
+"""One partition on this broker: who leads it, how far it is replicated, and who waits for it.
+
+The partition stands between requests and log. It fences requests by leadership and leader epoch,
+moves the high watermark, and wakes those who wait whenever something that they could wait for
+changes: an append, the high watermark, leadership, deletion, a failure of the disk.
+
+Source: Kafka ``Partition`` (4.0); fencing KIP-320.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trio_kafka_net.broker.log.segment import FoundRecord
+from trio_kafka_net.broker.log.unified_log import LogAppendInfo, UnifiedLog
+from trio_kafka_net.broker.purgatory import Purgatory
+from trio_kafka_net.errors import KafkaError, LogDirFailedError
+from trio_kafka_net.network.framing import FileRegion
+from trio_kafka_net.protocol.error_codes import ErrorCode
+
+NO_LEADER = -1
+ANY_EPOCH = -1
+"""A request's leader epoch when the client does not know one."""
+ACKS_ALL = -1
+
+
+class Partition:
+    """A partition that has its log here."""
+
+    def __init__(
+        self,
+        topic: str,
+        index: int,
+        topic_id: bytes,
+        log: UnifiedLog | None,
+        *,
+        node_id: int,
+        purgatory: Purgatory,
+    ) -> None:
+        """Begin without a leader.
+
+        Args:
+            topic: name of the topic.
+            index: number of the partition in the topic.
+            topic_id: 16 bytes.
+            log: its log; None if it could not be opened, so that every use is refused.
+            node_id: of this broker.
+            purgatory: where requests wait; this partition's key is (topic, index).
+        """
+        self.topic = topic
+        self.index = index
+        self.topic_id = topic_id
+        self.key = (topic, index)
+        """What to watch in the purgatory."""
+        self.leader_id = NO_LEADER
+        """Node id of the leader, -1 if there is none."""
+        self.leader_epoch = 0
+        """Counts leaderships."""
+        self.replicas: tuple[int, ...] = ()
+        """Node ids that should have the log, the preferred leader first."""
+        self.isr: tuple[int, ...] = ()
+        """Node ids that have all that is acknowledged."""
+        self._log = log
+        self._node_id = node_id
+        self._purgatory = purgatory
+
+    @property
+    def log(self) -> UnifiedLog:
+        """The log.
+
+        Raises:
+            KafkaError: KAFKA_STORAGE_ERROR, it could not be opened.
+        """
+        if self._log is None:
+            raise KafkaError(
+                ErrorCode.KAFKA_STORAGE_ERROR, f"the log of {self.topic}-{self.index} is offline"
+            )
+        return self._log
+
+    @property
+    def is_leader(self) -> bool:
+        """Whether this broker leads the partition."""
+        return self.leader_id == self._node_id
+
+    @property
+    def log_start_offset(self) -> int:
+        """First offset that can be read."""
+        return self.log.log_start_offset
+
+    @property
+    def log_end_offset(self) -> int:
+        """Offset of the next record."""
+        return self.log.log_end_offset
+
+    @property
+    def high_watermark(self) -> int:
+        """Offset before which consumers may read."""
+        return self.log.high_watermark
+
+    def set_leadership(
+        self,
+        *,
+        leader_id: int,
+        leader_epoch: int,
+        isr: Sequence[int],
+        replicas: Sequence[int],
+    ) -> bool:
+        """Take over what the controller decided; wakes whoever waits.
+
+        Returns:
+            False if the epoch is older than the known one, and nothing was changed.
+
+        Source: Kafka ``Partition.makeLeader``, ``makeFollower``.
+        """
+        if leader_epoch < self.leader_epoch:
+            return False
+        self.leader_id = leader_id
+        self.leader_epoch = leader_epoch
+        self.isr = tuple(isr)
+        self.replicas = tuple(replicas)
+        if self.is_leader and self._log is not None:
+            self._log.leader_epochs.assign(leader_epoch, self._log.log_end_offset)
+            self._advance_alone(self._log)
+        self._purgatory.notify(self.key)
+        return True
+
+    def check_leadership(self, current_leader_epoch: int = ANY_EPOCH) -> None:
+        """Refuse what a leader of this epoch may not do.
+
+        Args:
+            current_leader_epoch: what the client believes, -1 if it does not say.
+
+        Raises:
+            KafkaError: FENCED_LEADER_EPOCH (the client is behind), UNKNOWN_LEADER_EPOCH (we are),
+                NOT_LEADER_OR_FOLLOWER.
+        """
+        if current_leader_epoch not in {ANY_EPOCH, self.leader_epoch}:
+            behind = current_leader_epoch < self.leader_epoch
+            raise KafkaError(
+                ErrorCode.FENCED_LEADER_EPOCH if behind else ErrorCode.UNKNOWN_LEADER_EPOCH,
+                f"{self.topic}-{self.index} has leader epoch {self.leader_epoch}, "
+                f"the request has {current_leader_epoch}",
+            )
+        if not self.is_leader:
+            raise KafkaError(
+                ErrorCode.NOT_LEADER_OR_FOLLOWER,
+                f"{self.topic}-{self.index} is led by node {self.leader_id}",
+            )
+
+    def append_records(self, batches: memoryview, *, required_acks: int) -> LogAppendInfo:
+        """Append what a client produced, and wake whoever waits for it.
+
+        Args:
+            batches: exactly one record batch; offset and epoch are stamped into it in place.
+            required_acks: -1 (all in-sync replicas), 0 or 1.
+
+        Raises:
+            KafkaError: NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS, and what
+                ``UnifiedLog.append`` raises; nothing was written.
+            StorageError: as ``UnifiedLog.append``; nothing was written.
+
+        Checkpoints: none.
+        Source: Kafka ``Partition.appendRecordsToLeader`` (4.0).
+        """
+        if self.leader_id != self._node_id:
+            self.check_leadership()
+        log = self.log
+        if required_acks == ACKS_ALL and len(self.isr) < log.config.min_insync_replicas:
+            raise KafkaError(
+                ErrorCode.NOT_ENOUGH_REPLICAS,
+                f"{len(self.isr)} replicas in sync, {log.config.min_insync_replicas} are needed",
+            )
+        try:
+            info = log.append(batches, leader_epoch=self.leader_epoch)
+        except LogDirFailedError:
+            self._purgatory.notify(self.key)
+            raise
+        self._advance_alone(log)
+        self._purgatory.notify(self.key)
+        return info
+
+    def read_records(
+        self,
+        offset: int,
+        max_bytes: int,
+        *,
+        min_one_batch: bool = False,
+        current_leader_epoch: int = ANY_EPOCH,
+    ) -> FileRegion | None:
+        """Find the bytes that a consumer may read from ``offset`` on.
+
+        Args:
+            offset: first offset wanted; the region may begin with earlier ones of the same batch.
+            max_bytes: longest region, bytes; its last batch may be cut off.
+            min_one_batch: whether the first batch is given whole even if it is longer.
+            current_leader_epoch: what the client believes, -1 if it does not say.
+
+        Returns:
+            A region that ends at the high watermark at the latest; None if there is nothing yet.
+
+        Raises:
+            KafkaError: OFFSET_OUT_OF_RANGE, and what ``check_leadership`` raises.
+            StorageError: the log is offline or damaged.
+
+        Source: Kafka ``Partition.fetchRecords`` (4.0).
+        """
+        self.check_leadership(current_leader_epoch)
+        log = self.log
+        return log.read(
+            offset, max_bytes, max_offset=log.high_watermark, min_one_batch=min_one_batch
+        )
+
+    def find_timestamp(
+        self, timestamp: int, *, current_leader_epoch: int = ANY_EPOCH
+    ) -> FoundRecord | None:
+        """Find the first record a consumer may read that is not earlier than a timestamp.
+
+        Args:
+            timestamp: ms since the epoch.
+            current_leader_epoch: what the client believes, -1 if it does not say.
+
+        Raises:
+            KafkaError: what ``check_leadership`` raises.
+            StorageError: the log is offline or damaged.
+        """
+        self.check_leadership(current_leader_epoch)
+        return self._if_readable(self.log.find_timestamp(timestamp))
+
+    def find_max_timestamp(self, *, current_leader_epoch: int = ANY_EPOCH) -> FoundRecord | None:
+        """Find the record with the largest timestamp, if a consumer may read it.
+
+        Raises:
+            KafkaError: what ``check_leadership`` raises.
+            StorageError: the log is offline or damaged.
+        """
+        self.check_leadership(current_leader_epoch)
+        return self._if_readable(self.log.find_max_timestamp())
+
+    def end_offset_for_epoch(
+        self, epoch: int, *, current_leader_epoch: int = ANY_EPOCH
+    ) -> tuple[int, int]:
+        """Where a leader epoch ended; see ``LeaderEpochCache.end_offset_for``.
+
+        Raises:
+            KafkaError: what ``check_leadership`` raises.
+        """
+        self.check_leadership(current_leader_epoch)
+        return self.log.end_offset_for_epoch(epoch)
+
+    def delete_records(self, before_offset: int) -> int:
+        """Make ``before_offset`` the first offset that can be read; -1 is the high watermark.
+
+        Returns:
+            The log start offset.
+
+        Raises:
+            KafkaError: NOT_LEADER_OR_FOLLOWER, OFFSET_OUT_OF_RANGE.
+            StorageError: the log is offline.
+        """
+        self.check_leadership()
+        log = self.log
+        return log.delete_records(log.high_watermark if before_offset == -1 else before_offset)
+
+    def advance_high_watermark(self, offset: int) -> bool:
+        """Move the high watermark forward, at most to the log end; wakes whoever waits.
+
+        Returns:
+            Whether it moved.
+        """
+        log = self.log
+        offset = min(offset, log.log_end_offset)
+        if offset <= log.high_watermark:
+            return False
+        log.high_watermark = offset
+        self._purgatory.notify(self.key)
+        return True
+
+    async def wait_replicated(self, offset: int) -> None:
+        """Wait until everything before ``offset`` is replicated as far as acks=all asks.
+
+        Raises:
+            KafkaError: NOT_LEADER_OR_FOLLOWER, leadership went elsewhere or the partition was
+                deleted. The records may or may not survive.
+
+        Cancellation: safe; the records stay appended.
+        Checkpoints: none if they are replicated already.
+        """
+        if self.log.high_watermark >= offset:
+            return
+        with self._purgatory.watch((self.key,)) as watch:
+            while True:
+                self.check_leadership()
+                if self.log.high_watermark >= offset:
+                    return
+                await watch.wait()
+
+    def go_offline(self) -> None:
+        """Lose leadership and log, because the partition is deleted; wakes whoever waits."""
+        self.leader_id = NO_LEADER
+        self._log = None
+        self._purgatory.notify(self.key)
+
+    def _advance_alone(self, log: UnifiedLog) -> None:
+        """As the only replica in sync, the leader alone decides what is replicated."""
+        if len(self.isr) == 1:
+            log.high_watermark = log.log_end_offset
+
+    def _if_readable(self, found: FoundRecord | None) -> FoundRecord | None:
+        if found is not None and found.offset < self.log.high_watermark:
+            return found
+        return None
