@@ -25,7 +25,8 @@ import trio
 
 from trio_kafka_net.apis.dispatch import ApiDispatcher
 from trio_kafka_net.apis.registry import KafkaApis
-from trio_kafka_net.broker.local_broker import AdvertisedEndpoint, LocalBroker
+from trio_kafka_net.broker.local_broker import LocalBroker
+from trio_kafka_net.broker.metadata_cache import Endpoint
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.network.socket_server import SocketServer
 
@@ -76,11 +77,13 @@ class Broker:
         self._advertise()
 
     def _advertise(self) -> None:
+        endpoints = {}
         for told, bound in zip(
             self.config.listener_configs, self.socket_server.listeners, strict=True
         ):
             port = told.advertised_port or bound.bound_address[1]
-            self.local.advertise(told.name, AdvertisedEndpoint(told.advertised_host, port))
+            endpoints[told.name] = Endpoint(told.advertised_host, port)
+        self.local.advertise(endpoints)
 
     @property
     def bound_listeners(self) -> list[BoundListener]:
@@ -158,9 +161,7 @@ async def serve_broker(
 
 
 @asynccontextmanager
-async def open_broker(
-    config: BrokerConfig, apis: KafkaApis | None = None
-) -> AsyncIterator[Broker]:
+async def open_broker(config: BrokerConfig, apis: KafkaApis | None = None) -> AsyncIterator[Broker]:
     """Have a broker for the time of a block; it stops gracefully at the end.
 
     Args and errors are those of ``serve_broker``.

@@ -18,6 +18,7 @@ import re
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
+from trio_kafka_net.broker.metadata_cache import TopicMetadata, validate_topic_name
 from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
@@ -26,21 +27,20 @@ from trio_kafka_net.protocol.messages.describe_cluster import (
     DescribeClusterResponse,
 )
 from trio_kafka_net.protocol.messages.metadata import MetadataRequest, MetadataResponse
-from trio_kafka_net.protocol.primitives import ZERO_UUID, uuid_to_string
+from trio_kafka_net.protocol.primitives import ZERO_UUID
 
 from .context import RequestContext
 
 if TYPE_CHECKING:
-    from trio_kafka_net.broker.metadata_cache import Topic
-
     from .registry import Api, KafkaApis
 
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 
 _CLUSTER_OPERATIONS = 0b1_1111_1010_0000
-"""CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE/ALTER_CONFIGS, IDEMPOTENT_WRITE, one bit each."""
+"""One bit each: CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS,
+IDEMPOTENT_WRITE."""
 _TOPIC_OPERATIONS = 0b1101_1111_1000
-"""READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE/ALTER_CONFIGS, one bit each."""
+"""One bit each: READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS."""
 _NOT_ASKED = -(2**31)
 
 _BROKER_ENDPOINTS = 1
@@ -69,9 +69,7 @@ def api_versions(ctx: RequestContext, request: ApiVersionsRequest) -> ApiVersion
 
 def unsupported_api_versions(api: Api) -> ApiVersionsResponse:
     """The answer, in version 0, to a version of ApiVersions that is not served (KIP-511)."""
-    return ApiVersionsResponse(
-        error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=[_range(api)]
-    )
+    return ApiVersionsResponse(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=[_range(api)])
 
 
 def _range(api: Api) -> ApiVersionsResponse.ApiVersion:
@@ -102,7 +100,7 @@ def _missing_topics(ctx: RequestContext, request: MetadataRequest) -> list[str]:
         for topic in request.topics
         if topic.name is not None
         and topic.topic_id == ZERO_UUID
-        and broker.metadata.topic(topic.name) is None
+        and broker.metadata.get_topic(topic.name) is None
     ]
 
 
@@ -112,7 +110,7 @@ async def _create_then_describe(
     failures: dict[str, int] = {}
     for name in names:
         try:
-            await ctx.broker.create_topic(name)
+            await ctx.broker.controller.create_topic(name)
         except KafkaError as error:
             if error.code != ErrorCode.TOPIC_ALREADY_EXISTS:  # somebody was faster: fine
                 failures[name] = error.code
@@ -142,14 +140,14 @@ def _topics(
     cache = ctx.broker.metadata
     wants = request.include_topic_authorized_operations
     if request.topics is None or (not request.topics and ctx.api_version == 0):
-        return [_topic(topic, wants) for topic in cache.topics()]
+        return [_topic(topic, wants) for topic in cache]
     described = []
     for asked in request.topics:
         if asked.topic_id != ZERO_UUID:
-            topic = cache.topic_by_id(asked.topic_id)
+            topic = cache.get_topic_by_id(asked.topic_id)
             code = ErrorCode.UNKNOWN_TOPIC_ID
         elif asked.name is not None:
-            topic = cache.topic(asked.name)
+            topic = cache.get_topic(asked.name)
             code = _why_missing(asked.name, failures)
         else:
             topic, code = None, ErrorCode.INVALID_REQUEST
@@ -176,16 +174,18 @@ def _why_missing(name: str, failures: dict[str, int]) -> ErrorCode:
     return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
-def _topic(topic: Topic, wants_operations: bool) -> MetadataResponse.Topic:
+def _topic(topic: TopicMetadata, wants_operations: bool) -> MetadataResponse.Topic:
     return MetadataResponse.Topic(
         name=topic.name,
         topic_id=topic.topic_id,
         is_internal=topic.is_internal,
         partitions=[
             MetadataResponse.Partition(
-                error_code=ErrorCode.NONE if state.leader >= 0 else ErrorCode.LEADER_NOT_AVAILABLE,
+                error_code=ErrorCode.NONE
+                if state.leader_id >= 0
+                else ErrorCode.LEADER_NOT_AVAILABLE,
                 partition_index=index,
-                leader_id=state.leader,
+                leader_id=state.leader_id,
                 leader_epoch=state.leader_epoch,
                 replica_nodes=list(state.replicas),
                 isr_nodes=list(state.isr),
@@ -225,7 +225,9 @@ def describe_cluster(
         cluster_id=broker.cluster_id,
         controller_id=broker.node_id,
         brokers=[
-            DescribeClusterResponse.Broker(broker_id=node_id, host=endpoint.host, port=endpoint.port)
+            DescribeClusterResponse.Broker(
+                broker_id=node_id, host=endpoint.host, port=endpoint.port
+            )
             for node_id, endpoint in broker.endpoints(ctx.listener_name)
         ],
         cluster_authorized_operations=_CLUSTER_OPERATIONS if wants else _NOT_ASKED,

@@ -84,19 +84,18 @@ class ApiDispatcher:
                 or version.
         """
         header, body_position = decode_request_header(payload)
-        api = self._table.get(header.request_api_key)
+        api = self._table.get(header.api_key)
         if api is None:
             plane = "control" if connection.is_privileged else "data"
             raise RemoteProtocolError(
-                f"API key {header.request_api_key} is not served on the {plane} plane"
+                f"API key {header.api_key} is not served on the {plane} plane"
             )
-        version = header.request_api_version
+        version = header.api_version
         if not api.min_version <= version <= api.max_version and (
             api.key is not ApiKey.API_VERSIONS
         ):
             raise RemoteProtocolError(
-                f"{api.key.name} version {version} is outside"
-                f" {api.min_version}..{api.max_version}"
+                f"{api.key.name} version {version} is outside {api.min_version}..{api.max_version}"
             )
         request = KafkaRequest(connection, payload)
         request.api = api
@@ -124,7 +123,7 @@ class ApiDispatcher:
         ctx = RequestContext(request, self._broker, self._table, self.pool)
         try:
             answer = api.function(ctx, message)
-        except Exception as error:  # noqa: BLE001 - every failure becomes an error response
+        except Exception as error:
             self._fail(request, message, error)
             return None
         if type(answer) is CoroutineType:
@@ -137,7 +136,7 @@ class ApiDispatcher:
     ) -> None:
         try:
             result = await answer
-        except Exception as error:  # noqa: BLE001 - every failure becomes an error response
+        except Exception as error:
             self._fail(request, message, error)
         else:
             self._answer(request, message, result)

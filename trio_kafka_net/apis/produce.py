@@ -5,6 +5,7 @@ Behaviour:
     * the batches go from the request's memory to the file, uncopied; offsets are stamped in place
     * acks=1 answers after the append, acks=all after every replica in sync has it; with one
       replica that is the same moment
+    * with flush.messages the answer waits for the disk
     * acks=0 answers nothing; if anything failed, the connection is closed so that the client
       notices
     * a large request lets the event loop turn between partitions
@@ -22,23 +23,23 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from trio_kafka_net.broker.partition import ACKS_ALL, Partition
 from trio_kafka_net.errors import CloseConnection, KafkaError, StorageError
+from trio_kafka_net.protocol.compression import Compression
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.produce import ProduceRequest, ProduceResponse
+from trio_kafka_net.protocol.records import HEADER_BYTES, parse_header
 
 from .context import NO_RESPONSE, RequestContext
 
 if TYPE_CHECKING:
-    from trio_kafka_net.broker.partition import Partition
-
     from .registry import Answer, KafkaApis
 
 _ZSTD_SINCE = 7
 _TOPIC_IDS_SINCE = 13
-_ALL = -1
 
 _INLINE_BYTES = 2 * 1024 * 1024
-"""Appended without a checkpoint; some 3 ms at worst (benchmarks/log_append.py)."""
+"""Appended without a checkpoint; about a millisecond (benchmarks/log_append.py)."""
 
 PartitionData = ProduceRequest.PartitionProduceData
 PartitionResponse = ProduceResponse.PartitionProduceResponse
@@ -51,31 +52,39 @@ def register(apis: KafkaApis) -> None:
 
 def produce(ctx: RequestContext, request: ProduceRequest) -> Answer | Awaitable[Answer]:
     """Append to partitions, each for itself."""
-    if request.acks not in (_ALL, 0, 1):
+    if request.acks not in {ACKS_ALL, 0, 1}:
         raise KafkaError(
             ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {request.acks}, allowed are -1, 0 and 1"
         )
     production = _Production(ctx, request)
     steps = production.append()
     if len(ctx.request.payload) > _INLINE_BYTES:
-        return _produce_large(production, steps)
+        return _append_large(production, steps)
     for _ in steps:
         pass
-    if production.unfinished:
-        return _produce_and_wait(production)
-    return production.answer()
+    return _wait(production) if production.unfinished else production.answer()
 
 
-async def _produce_large(production: _Production, steps: Iterator[None]) -> Answer:
+async def _append_large(production: _Production, steps: Iterator[None]) -> Answer:
     for _ in steps:
         await trio.lowlevel.checkpoint()
-    return await _produce_and_wait(production)
+    return await _wait(production)
 
 
-async def _produce_and_wait(production: _Production) -> Answer:
+async def _wait(production: _Production) -> Answer:
     if production.unfinished:
-        await production.wait_until_replicated()
+        await production.wait_until_safe()
     return production.answer()
+
+
+@attrs.frozen
+class _Unfinished:
+    """An append that may not be acknowledged yet."""
+
+    partition: Partition
+    end_offset: int
+    """Offset after the last record."""
+    answer: PartitionResponse
 
 
 @attrs.define(eq=False)
@@ -86,8 +95,7 @@ class _Production:
     request: ProduceRequest
     response: ProduceResponse = attrs.field(factory=ProduceResponse)
     has_failed: bool = False
-    unfinished: list[tuple[Partition, int, PartitionResponse]] = attrs.field(factory=list)
-    """Appends that are not on every replica yet: partition, offset after the last record, answer."""
+    unfinished: list[_Unfinished] = attrs.field(factory=list)
 
     def append(self) -> Iterator[None]:
         """Append to one partition after the other; may be paused after each."""
@@ -97,7 +105,7 @@ class _Production:
             self.response.responses.append(answer)
             name: str | None = topic.name
             if by_id:
-                known = self.ctx.broker.metadata.topic_by_id(topic.topic_id)
+                known = self.ctx.broker.metadata.get_topic_by_id(topic.topic_id)
                 name = None if known is None else known.name
             for data in topic.partition_data:
                 answer.partition_responses.append(self._append_to(name, data))
@@ -105,22 +113,138 @@ class _Production:
 
     def _append_to(self, name: str | None, data: PartitionData) -> PartitionResponse:
         answer = PartitionResponse(index=data.index, base_offset=-1)
+        acks = self.request.acks
         try:
             partition = self._partition(name, data.index)
-            info = partition.append_records(self._batch(data), required_acks=self.request.acks)
+            batches = self._batches(data)
+            info = partition.append_records(batches, required_acks=acks)
         except (KafkaError, StorageError) as error:
             self._refuse(answer, error, name)
             return answer
         answer.base_offset = info.first_offset
         answer.log_append_time_ms = info.log_append_time_ms
         answer.log_start_offset = info.log_start_offset
-        if self.request.acks == _ALL and not partition.is_acknowledged(info.last_offset):
-            self.unfinished.append((partition, info.last_offset, answer))
-        elif self.request.acks and partition.log.needs_flush:
-            self.unfinished.append((partition, info.last_offset, answer))
+        end_offset = info.last_offset + 1
+        if acks and (
+            partition.log.needs_flush
+            or (acks == ACKS_ALL and partition.high_watermark < end_offset)
+        ):
+            self.unfinished.append(_Unfinished(partition, end_offset, answer))
         return answer
 
     def _partition(self, name: str | None, index: int) -> Partition:
         if name is None:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
+        topic = self.ctx.broker.metadata.get_topic(name)
+        if topic is not None and topic.is_internal:
+            raise KafkaError(
+                ErrorCode.INVALID_TOPIC_EXCEPTION, f"Cannot append to internal topic {name}"
+            )
         return self.ctx.broker.replicas.partition_or_raise(name, index)
+
+    def _batches(self, data: PartitionData) -> memoryview:
+        records = memoryview(b"") if data.records is None else data.records
+        assert isinstance(records, memoryview)
+        if len(records) >= HEADER_BYTES:
+            header = parse_header(records)
+            if header.is_transactional:
+                raise KafkaError(ErrorCode.INVALID_TXN_STATE, "transactions are not served here")
+            if self.ctx.api_version < _ZSTD_SINCE and header.attributes & 0x07 == Compression.ZSTD:
+                raise KafkaError(
+                    ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
+                    f"zstd needs Produce version {_ZSTD_SINCE}",
+                )
+        return records
+
+    def _refuse(
+        self, answer: PartitionResponse, error: KafkaError | StorageError, name: str | None
+    ) -> None:
+        self.has_failed = True
+        code = error_code_of(error)
+        answer.error_code = code
+        answer.error_message = error.message if isinstance(error, KafkaError) else str(error)
+        if code == ErrorCode.NOT_LEADER_OR_FOLLOWER and name is not None:
+            self._name_leader(answer, name)
+
+    def _name_leader(self, answer: PartitionResponse, name: str) -> None:
+        """Tell the client where to go instead (KIP-951)."""
+        broker = self.ctx.broker
+        topic = broker.metadata.get_topic(name)
+        if topic is None or answer.index >= len(topic.partitions):
+            return
+        state = topic.partitions[answer.index]
+        answer.current_leader = ProduceResponse.LeaderIdAndEpoch(
+            leader_id=state.leader_id, leader_epoch=state.leader_epoch
+        )
+        endpoint = broker.metadata.endpoint(state.leader_id, self.ctx.listener_name)
+        if endpoint is not None:
+            self.response.node_endpoints.append(
+                ProduceResponse.NodeEndpoint(
+                    node_id=state.leader_id, host=endpoint.host, port=endpoint.port
+                )
+            )
+
+    async def wait_until_safe(self) -> None:
+        """Wait until everything may be acknowledged, at most the time that the client gives."""
+        async with self.ctx.parked("Produce"):
+            with trio.move_on_after(max(self.request.timeout_ms, 0) / 1000) as waited:
+                for each in self.unfinished:
+                    await self._finish(each)
+        if waited.cancelled_caught:
+            for each in self.unfinished:
+                if each.partition.high_watermark < each.end_offset and not each.answer.error_code:
+                    each.answer.error_code = ErrorCode.REQUEST_TIMED_OUT
+                    each.answer.base_offset = -1
+
+    async def _finish(self, unfinished: _Unfinished) -> None:
+        partition, end_offset = unfinished.partition, unfinished.end_offset
+        try:
+            if partition.log.needs_flush:
+                await trio.to_thread.run_sync(partition.log.flush, end_offset)
+            if self.request.acks == ACKS_ALL:
+                await partition.wait_replicated(end_offset)
+        except (KafkaError, StorageError) as error:
+            unfinished.answer.base_offset = -1
+            self._refuse(unfinished.answer, error, partition.topic)
+
+    def answer(self) -> Answer:
+        """The response, or none for acks=0.
+
+        Raises:
+            CloseConnection: acks=0 and something failed.
+
+        Source: Kafka ``KafkaApis.handleProduceRequest``.
+        """
+        if self.request.acks:
+            return self.response
+        if self.has_failed:
+            failed = next(
+                partition
+                for topic in self.response.responses
+                for partition in topic.partition_responses
+                if partition.error_code
+            )
+            raise CloseConnection(
+                f"a Produce with acks=0 failed: {ErrorCode(failed.error_code).name}"
+            )
+        return NO_RESPONSE
+
+
+def _produce_error(request: ProduceRequest, code: ErrorCode, text: str | None) -> ProduceResponse:
+    if request.acks == 0:
+        raise CloseConnection(f"a Produce with acks=0 failed: {code.name}")
+    return ProduceResponse(
+        responses=[
+            ProduceResponse.TopicProduceResponse(
+                name=topic.name,
+                topic_id=topic.topic_id,
+                partition_responses=[
+                    PartitionResponse(
+                        index=data.index, error_code=code, base_offset=-1, error_message=text
+                    )
+                    for data in topic.partition_data
+                ],
+            )
+            for topic in request.topic_data
+        ]
+    )

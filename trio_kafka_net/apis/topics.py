@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 _DEFAULT = -1
 
+# Where a value comes from, as Kafka's ConfigSource has it.
+_TOPIC_CONFIG = 1
+_DEFAULT_CONFIG = 5
+
 
 def register(apis: KafkaApis) -> None:
     """Serve this family."""
-    apis.add(
-        create_topics, key=CreateTopicsRequest.API_KEY, error_response=_create_topics_error
-    )
-    apis.add(
-        delete_topics, key=DeleteTopicsRequest.API_KEY, error_response=_delete_topics_error
-    )
+    apis.add(create_topics, key=CreateTopicsRequest.API_KEY, error_response=_create_topics_error)
+    apis.add(delete_topics, key=DeleteTopicsRequest.API_KEY, error_response=_delete_topics_error)
 
 
 async def create_topics(ctx: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse:
@@ -67,7 +67,7 @@ async def _create(
     partitions = asked.num_partitions
     if asked.assignments:
         partitions, replicas = _assigned(ctx, asked)
-    topic = await ctx.broker.create_topic(
+    topic = await ctx.broker.controller.create_topic(
         asked.name,
         partitions=None if partitions == _DEFAULT else partitions,
         replication_factor=None if replicas == _DEFAULT else replicas,
@@ -82,20 +82,18 @@ async def _create(
         replication_factor=len(topic.partitions[0].replicas),
         configs=[
             CreateTopicsResponse.CreatableTopicConfigs(
-                name=entry.name,
-                value=entry.value,
+                name=name,
+                value=value,
                 read_only=False,
-                config_source=entry.source,
+                config_source=_TOPIC_CONFIG if is_set else _DEFAULT_CONFIG,
                 is_sensitive=False,
             )
-            for entry in ctx.broker.describe_topic_configs(topic.name, topic.configs)
+            for name, value, is_set in ctx.broker.controller.describe_configs(topic)
         ],
     )
 
 
-def _assigned(
-    ctx: RequestContext, asked: CreateTopicsRequest.CreatableTopic
-) -> tuple[int, int]:
+def _assigned(ctx: RequestContext, asked: CreateTopicsRequest.CreatableTopic) -> tuple[int, int]:
     """Partition count and replication factor of a manual assignment, after checking it.
 
     Source: Kafka ``ReplicationControlManager.createTopic``.
@@ -160,14 +158,14 @@ async def _delete(ctx: RequestContext, name: str | None, topic_id: bytes) -> tup
     if (name is None) == (topic_id == ZERO_UUID):
         raise KafkaError(ErrorCode.INVALID_REQUEST, "a topic needs a name or an id, not both")
     if name is not None:
-        topic = broker.metadata.topic(name)
+        topic = broker.metadata.get_topic(name)
         missing = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     else:
-        topic = broker.metadata.topic_by_id(topic_id)
+        topic = broker.metadata.get_topic_by_id(topic_id)
         missing = ErrorCode.UNKNOWN_TOPIC_ID
     if topic is None:
         raise KafkaError(missing, "there is no such topic")
-    await broker.delete_topic(topic.name)
+    await broker.controller.delete_topic(topic.name)
     return topic.name, topic.topic_id
 
 

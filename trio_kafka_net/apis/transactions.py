@@ -30,10 +30,8 @@ def register(apis: KafkaApis) -> None:
     apis.add(init_producer_id, key=InitProducerIdRequest.API_KEY, versions=(0, 5))
 
 
-def init_producer_id(
-    ctx: RequestContext, request: InitProducerIdRequest
-) -> InitProducerIdResponse:
+def init_producer_id(ctx: RequestContext, request: InitProducerIdRequest) -> InitProducerIdResponse:
     """Hand out a producer id that nobody had before, restarts included."""
     if request.transactional_id is not None:
         raise KafkaError(ErrorCode.INVALID_REQUEST, "transactions are not served here")
-    return InitProducerIdResponse(producer_id=ctx.broker.next_producer_id(), producer_epoch=0)
+    return InitProducerIdResponse(producer_id=ctx.broker.producer_ids.next(), producer_epoch=0)

@@ -9,24 +9,26 @@ Clock and randomness come from outside, so that a simulation can replace both.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import attrs
 import trio
 
 from trio_kafka_net.config import BrokerConfig
-from trio_kafka_net.errors import ConfigError, KafkaError
+from trio_kafka_net.errors import ConfigError, StorageError
 
-from .controller import Controller
+from .controller import Controller, TopicDefaults
 from .log.data_dir import in_memory_data_dir
 from .log.log_config import LogConfig
 from .log.log_manager import LogManager, LogManagerConfig
-from .metadata_cache import MetadataCache
+from .metadata_cache import BrokerMetadata, Endpoint, MetadataCache
 from .producer_ids import ProducerIds
 from .replica_manager import ReplicaManager
+
+log = logging.getLogger(__name__)
 
 _CLOSE_SECONDS = 60
 """How long the last flush may take before it is left to the recovery of the next start."""
@@ -45,14 +47,6 @@ def random_uuid() -> bytes:
     return bytes(raw)
 
 
-@attrs.frozen
-class AdvertisedEndpoint:
-    """Where clients are told to find this broker."""
-
-    host: str
-    port: int
-
-
 class LocalBroker:
     """One broker's state; made by ``LocalBroker.open``."""
 
@@ -60,13 +54,166 @@ class LocalBroker:
         self,
         config: BrokerConfig,
         log_manager: LogManager,
+        metadata: MetadataCache,
         *,
-        now_ms: Callable[[], int],
         new_uuid: Callable[[], bytes],
+        cleanup: contextlib.ExitStack,
     ) -> None:
         """Use ``LocalBroker.open``, which has the data directory ready."""
         self.config = config
         self.node_id = config.node_id
         self.cluster_id = log_manager.cluster_id
-        self.now_ms = now_ms
-        """The clock, ms since the epoch."""
+        self.metadata = metadata
+        """Topics and brokers, as this node sees them."""
+        self.replicas = ReplicaManager(log_manager, node_id=config.node_id)
+        """Partitions that have their log here."""
+        self.controller = Controller(
+            config.node_id,
+            metadata,
+            self.replicas,
+            defaults=TopicDefaults(
+                partitions=config.num_partitions,
+                replication_factor=config.default_replication_factor,
+            ),
+            new_uuid=new_uuid,
+        )
+        """Makes and deletes topics."""
+        self.producer_ids = ProducerIds(log_manager.path)
+        """Ids for idempotent producers."""
+        self._log_manager = log_manager
+        self._cleanup = cleanup
+        self._is_closed = False
+
+    @classmethod
+    async def open(
+        cls,
+        config: BrokerConfig,
+        *,
+        now_ms: Callable[[], int] = wall_clock_ms,
+        new_uuid: Callable[[], bytes] = random_uuid,
+    ) -> LocalBroker:
+        """Take possession of the data directory and recover what is in it.
+
+        Args:
+            config: of the broker.
+            now_ms: the clock, ms since the epoch.
+            new_uuid: makes 16 random bytes.
+
+        Raises:
+            ConfigError: more than one data directory.
+            StorageError: the directory is in use, another node's, or cannot be read or written.
+
+        Cancellation: the directory is given back.
+        """
+        if len(config.log_dirs) != 1 and not config.trio_in_memory:
+            raise ConfigError(f"log.dirs={','.join(config.log_dirs)}: must be one directory")
+        cleanup = contextlib.ExitStack()
+        try:
+            directory = (
+                cleanup.enter_context(in_memory_data_dir())
+                if config.trio_in_memory
+                else Path(config.log_dirs[0])
+            )
+            log_manager, metadata = await trio.to_thread.run_sync(
+                _open_logs, config, directory, now_ms, new_uuid
+            )
+            cleanup.callback(log_manager.close)
+            broker = cls(config, log_manager, metadata, new_uuid=new_uuid, cleanup=cleanup)
+            await broker.controller.start()
+        except OSError as error:
+            cleanup.close()
+            raise StorageError(f"{','.join(config.log_dirs)}: {error}") from error
+        except BaseException:
+            cleanup.close()
+            raise
+        return broker
+
+    def advertise(self, endpoints: dict[str, Endpoint]) -> None:
+        """Tell clients where this broker is: {listener name: endpoint}."""
+        self.metadata.add_broker(BrokerMetadata(self.node_id, endpoints))
+
+    def endpoint(self, listener_name: str) -> Endpoint:
+        """Where clients of a listener find this broker.
+
+        Raises:
+            LookupError: there is no such listener.
+        """
+        endpoint = self.metadata.endpoint(self.node_id, listener_name)
+        if endpoint is None:
+            raise LookupError(f"no listener {listener_name!r}")
+        return endpoint
+
+    def endpoints(self, listener_name: str) -> list[tuple[int, Endpoint]]:
+        """Every broker with that listener: (node id, endpoint)."""
+        return [
+            (broker.node_id, broker.endpoints[listener_name])
+            for broker in self.metadata.brokers
+            if listener_name in broker.endpoints
+        ]
+
+    async def run_services(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Flush logs and apply retention, until cancelled.
+
+        Cancellation: what a worker thread has begun is completed first.
+        """
+        await self._log_manager.run(task_status=task_status)
+
+    async def close(self) -> None:
+        """Flush and close every log, and give the data directory back; once.
+
+        Raises:
+            StorageError: the checkpoints could not be written; the next start recovers.
+
+        Cancellation: not delivered while it flushes, for up to a minute.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        # The one shield: what was acknowledged shall be on the disk even when the stop is cut.
+        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
+            try:
+                await trio.to_thread.run_sync(self._cleanup.close)
+            except OSError as error:
+                raise StorageError(f"not closed cleanly: {error}") from error
+
+
+def _open_logs(
+    config: BrokerConfig,
+    directory: Path,
+    now_ms: Callable[[], int],
+    new_uuid: Callable[[], bytes],
+) -> tuple[LogManager, MetadataCache]:
+    """Open the data directory; blocks, for a worker thread."""
+    metadata = MetadataCache.load(directory)
+    log_manager = LogManager.open(
+        LogManagerConfig(
+            data_dir=directory,
+            node_id=config.node_id,
+            cluster_id=config.cluster_id,
+            log=log_defaults(config),
+            retention_check_interval_ms=config.log_retention_check_interval_ms,
+        ),
+        {topic.name: topic.configs for topic in metadata},
+        now_ms=now_ms,
+        new_uuid=new_uuid,
+    )
+    return log_manager, metadata
+
+
+def log_defaults(config: BrokerConfig) -> LogConfig:
+    """What topics do not set themselves, from the keys of the broker."""
+    texts = {
+        "segment.bytes": config.log_segment_bytes,
+        "segment.ms": config.log.roll_ms,
+        "segment.index.bytes": config.log_index_size_max_bytes,
+        "index.interval.bytes": config.log_index_interval_bytes,
+        "max.message.bytes": config.message_max_bytes,
+        "flush.messages": config.log_flush_interval_messages,
+        "message.timestamp.type": config.log_message_timestamp_type,
+        "cleanup.policy": ",".join(config.log_cleanup_policy),
+        "retention.ms": config.log.retention_ms,
+        "retention.bytes": config.log_retention_bytes,
+    }
+    return LogConfig().with_topic_configs({name: str(value) for name, value in texts.items()})

@@ -186,7 +186,7 @@ S = TypeVar("S", bound=Struct)
 M = TypeVar("M", bound=Message)
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(field,))
+@dataclass_transform(kw_only_default=True)
 def struct(cls: type[S]) -> type[S]:
     """Make a slots class of a declaration whose class attributes are ``field()``."""
     fields = []
@@ -206,7 +206,7 @@ def struct(cls: type[S]) -> type[S]:
     return cast("type[S]", type(cls.__name__, cls.__bases__, namespace))
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(field,))
+@dataclass_transform(kw_only_default=True)
 def message(
     *,
     versions: tuple[int, int],

@@ -152,3 +152,19 @@ class LogConfig:
                 raise KafkaError(ErrorCode.INVALID_CONFIG, f"Unknown topic config name: {name}")
             changes[field.name] = field.metadata["parse"](name, text)
         return attrs.evolve(self, **changes)
+
+    def to_texts(self) -> list[tuple[str, str]]:
+        """Every setting as text: (Kafka's name, value)."""
+        return [
+            (field.metadata["kafka_name"], _to_text(getattr(self, field.name)))
+            for field in attrs.fields(LogConfig)
+            if "kafka_name" in field.metadata
+        ]
+
+
+def _to_text(value: object) -> str:
+    if isinstance(value, TimestampType):
+        return "LogAppendTime" if value is TimestampType.LOG_APPEND_TIME else "CreateTime"
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value))
+    return str(value)

@@ -82,7 +82,8 @@ class LogManager:
         self.failures: dict[TopicPartition, Exception] = {}
         """Why logs could not be opened."""
         self._data_dir = data_dir
-        self._path = data_dir.path
+        self.path = data_dir.path
+        """The data directory."""
         self._now_ms = now_ms
         self._new_uuid = new_uuid
         self._logs: dict[TopicPartition, UnifiedLog] = {}
@@ -167,7 +168,7 @@ class LogManager:
         if is_new:
             directory.mkdir()
             write_topic_id(directory, topic_id)
-            sync_directory(self._path)
+            sync_directory(self.path)
         elif read_topic_id(directory) != topic_id:
             raise StorageError(f"{directory} holds another topic of that name")
         log = UnifiedLog.open(directory, key, config, now_ms=self._now_ms, is_clean=is_new)
@@ -192,7 +193,7 @@ class LogManager:
         if log is not None:
             log.abandon()
         suffix = f"-{index}.{self._new_uuid().hex()}{_DELETE_SUFFIX}"
-        renamed = self._path / (topic[: _MAX_NAME_BYTES - len(suffix)] + suffix)
+        renamed = self.path / (topic[: _MAX_NAME_BYTES - len(suffix)] + suffix)
         directory.rename(renamed)
         self._to_remove.append(renamed)
 
@@ -209,10 +210,10 @@ class LogManager:
         """
         logs = list(self._logs.items())
         write_offsets(
-            self._path / RECOVERY_POINT_FILE, {key: log.recovery_point for key, log in logs}
+            self.path / RECOVERY_POINT_FILE, {key: log.recovery_point for key, log in logs}
         )
         write_offsets(
-            self._path / LOG_START_OFFSET_FILE,
+            self.path / LOG_START_OFFSET_FILE,
             {key: log.log_start_offset for key, log in logs if log.log_start_offset > 0},
         )
 
@@ -249,7 +250,7 @@ class LogManager:
                     logger.error("%s: not closed cleanly: %s", log.directory, exc)
             self.checkpoint()
             if is_clean:
-                write_clean_shutdown(self._path)
+                write_clean_shutdown(self.path)
         finally:
             self._logs.clear()
             self._data_dir.release()
@@ -271,7 +272,7 @@ class LogManager:
                 await trio.to_thread.run_sync(self.flush)
             except OSError as exc:
                 # The old checkpoints are still good: recovery only has more to check.
-                logger.warning("%s: checkpoints not written: %s", self._path, exc)
+                logger.warning("%s: checkpoints not written: %s", self.path, exc)
             await trio.to_thread.run_sync(self.remove_deleted)
 
     async def _run_retention(self) -> None:
@@ -296,9 +297,9 @@ class LogManager:
         await trio.lowlevel.checkpoint()
 
     def _load(self, topic_configs: Mapping[str, Mapping[str, str]]) -> None:
-        is_clean = take_clean_shutdown(self._path)
+        is_clean = take_clean_shutdown(self.path)
         recovery_points, start_offsets = self._read_checkpoints()
-        for directory in sorted(self._path.iterdir()):
+        for directory in sorted(self.path.iterdir()):
             if not directory.is_dir():
                 continue
             if directory.name.endswith(_DELETE_SUFFIX):
@@ -327,13 +328,13 @@ class LogManager:
     def _read_checkpoints(self) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
         recovery_points: dict[TopicPartition, int] = {}
         try:
-            recovery_points = read_offsets(self._path / RECOVERY_POINT_FILE)
+            recovery_points = read_offsets(self.path / RECOVERY_POINT_FILE)
         except StorageError as exc:
             logger.warning("all logs are checked from their beginning: %s", exc)
-        return recovery_points, read_offsets(self._path / LOG_START_OFFSET_FILE)
+        return recovery_points, read_offsets(self.path / LOG_START_OFFSET_FILE)
 
     def _directory(self, key: TopicPartition) -> Path:
-        return self._path / f"{key[0]}-{key[1]}"
+        return self.path / f"{key[0]}-{key[1]}"
 
 
 def _delete_segments(log: UnifiedLog, segments: list[LogSegment]) -> None:

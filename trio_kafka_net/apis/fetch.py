@@ -1,0 +1,207 @@
+"""Fetch.
+
+Versions: 4-18.
+Behaviour:
+    * record bytes go from the segment file to the socket by sendfile, as they were produced
+    * waits until min_bytes are there or max_wait is over; parked, so it does not hold a handler
+    * the first batch of the first partition that has one is whole, however large; everything else
+      keeps to the limits of partition and request, and may end in the middle of a batch
+    * sessions (KIP-227) are declined: every answer has session id 0, which tells the client to go
+      on with full requests, as a broker does whose session cache is full
+    * replicas that fetch are refused with NOT_LEADER_OR_FOLLOWER: there are none here
+Version notes:
+    v5 log start offset · v7 sessions · v9 leader epoch fencing (KIP-320) · v11 rack: every replica
+    is here · v12 diverging epochs (KIP-595) · v13 topic ids (KIP-516) · v15 replica state
+    (KIP-903) · v16 node endpoints (KIP-951) · v17, v18 fields for replicas only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from trio_kafka_net.broker.partition import Partition
+from trio_kafka_net.errors import KafkaError, StorageError
+from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
+from trio_kafka_net.protocol.messages.fetch import FetchRequest, FetchResponse
+
+from .context import RequestContext
+
+if TYPE_CHECKING:
+    from .registry import KafkaApis
+
+_TOPIC_IDS_SINCE = 13
+_REPLICA_STATE_SINCE = 15
+_READ_COMMITTED = 1
+_FULL_FETCH_EPOCHS = frozenset({-1, 0})
+"""Session epochs of a request that carries everything: without a session, or to begin one."""
+
+PartitionData = FetchResponse.PartitionData
+
+
+def register(apis: KafkaApis) -> None:
+    """Serve this family."""
+    apis.add(fetch, key=FetchRequest.API_KEY, error_response=_fetch_error)
+
+
+def fetch(ctx: RequestContext, request: FetchRequest) -> FetchResponse | Awaitable[FetchResponse]:
+    """Read from partitions, at once if there is enough."""
+    if request.session_epoch not in _FULL_FETCH_EPOCHS:
+        # Nobody was given a session here; the client starts over with a full request.
+        raise KafkaError(ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+    reader = _Reader(ctx, request)
+    response = reader.read()
+    if reader.is_enough or request.max_wait_ms <= 0 or not reader.keys:
+        return response
+    return _wait(ctx, reader)
+
+
+async def _wait(ctx: RequestContext, reader: _Reader) -> FetchResponse:
+    """Read again whenever a partition moved, until it is enough or the time is over."""
+    purgatory = ctx.broker.replicas.purgatory
+    response: FetchResponse | None = None
+    async with ctx.parked("Fetch"):
+        with (
+            trio.move_on_after(reader.request.max_wait_ms / 1000),
+            purgatory.watch(reader.keys) as watch,
+        ):
+            response = reader.read()
+            while not reader.is_enough:
+                await watch.wait()
+                response = reader.read()
+    assert response is not None
+    return response
+
+
+@attrs.define(eq=False)
+class _Reader:
+    """Reads what a Fetch asks for, as often as it takes."""
+
+    ctx: RequestContext
+    request: FetchRequest
+    keys: list[tuple[str, int]] = attrs.field(factory=list)
+    """Partitions that more may come from."""
+    is_enough: bool = False
+    """Whether the last read is to be answered: enough bytes, or an error."""
+    _bytes_left: int = 0
+    _bytes_read: int = 0
+
+    def read(self) -> FetchResponse:
+        """Read every partition once, within the limits.
+
+        Source: Kafka ``ReplicaManager.readFromLog`` (4.0).
+        """
+        self.keys = []
+        self.is_enough = False
+        self._bytes_left = min(self.request.max_bytes, self.ctx.broker.config.fetch_max_bytes)
+        self._bytes_read = 0
+        response = FetchResponse()
+        for topic in self.request.topics:
+            name = self._name_of(topic)
+            response.responses.append(
+                FetchResponse.FetchableTopicResponse(
+                    topic=topic.topic,
+                    topic_id=topic.topic_id,
+                    partitions=[self._read_partition(name, asked) for asked in topic.partitions],
+                )
+            )
+        if self._bytes_read >= self.request.min_bytes:
+            self.is_enough = True
+        return response
+
+    def _name_of(self, topic: FetchRequest.Topic) -> str | None:
+        if self.ctx.api_version < _TOPIC_IDS_SINCE:
+            return topic.topic
+        known = self.ctx.broker.metadata.get_topic_by_id(topic.topic_id)
+        return None if known is None else known.name
+
+    def _read_partition(self, name: str | None, asked: FetchRequest.Partition) -> PartitionData:
+        answer = PartitionData(
+            partition_index=asked.partition,
+            high_watermark=-1,
+            aborted_transactions=[] if self.request.isolation_level == _READ_COMMITTED else None,
+            records=b"",
+        )
+        try:
+            partition = self._partition(name, asked)
+            self._read_into(answer, partition, asked)
+        except (KafkaError, StorageError) as error:
+            answer.error_code = error_code_of(error)
+            answer.high_watermark = answer.last_stable_offset = answer.log_start_offset = -1
+            self.is_enough = True
+        else:
+            self.keys.append(partition.key)
+        return answer
+
+    def _partition(self, name: str | None, asked: FetchRequest.Partition) -> Partition:
+        if name is None:
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
+        request = self.request
+        replica_id = request.replica_id
+        if self.ctx.api_version >= _REPLICA_STATE_SINCE:
+            state = request.replica_state
+            replica_id = -1 if state is None else state.replica_id
+        if replica_id >= 0:
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        return self.ctx.broker.replicas.partition_or_raise(
+            name, asked.partition, current_leader_epoch=asked.current_leader_epoch
+        )
+
+    def _read_into(
+        self, answer: PartitionData, partition: Partition, asked: FetchRequest.Partition
+    ) -> None:
+        if self._has_diverged(answer, partition, asked):
+            self.is_enough = True
+        else:
+            region = partition.read_records(
+                asked.fetch_offset,
+                max(0, min(asked.partition_max_bytes, self._bytes_left)),
+                min_one_batch=not self._bytes_read,
+            )
+            if region is not None:
+                answer.records = region
+                self._bytes_read += region.count
+                self._bytes_left -= region.count
+        answer.high_watermark = answer.last_stable_offset = partition.high_watermark
+        answer.log_start_offset = partition.log_start_offset
+
+    @staticmethod
+    def _has_diverged(
+        answer: PartitionData, partition: Partition, asked: FetchRequest.Partition
+    ) -> bool:
+        """Whether the client read records that this log no longer has (KIP-595)."""
+        if asked.last_fetched_epoch < 0:
+            return False
+        epoch, end_offset = partition.end_offset_for_epoch(asked.last_fetched_epoch)
+        if epoch < 0 or end_offset < 0:
+            raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
+        if epoch >= asked.last_fetched_epoch and end_offset >= asked.fetch_offset:
+            return False
+        answer.diverging_epoch = FetchResponse.EpochEndOffset(epoch=epoch, end_offset=end_offset)
+        return True
+
+
+def _fetch_error(request: FetchRequest, code: ErrorCode, text: str | None) -> FetchResponse:
+    # Version 4 to 6 have no top-level code: there the partitions carry it.
+    return FetchResponse(
+        error_code=code,
+        responses=[
+            FetchResponse.FetchableTopicResponse(
+                topic=topic.topic,
+                topic_id=topic.topic_id,
+                partitions=[
+                    PartitionData(
+                        partition_index=asked.partition,
+                        error_code=code,
+                        high_watermark=-1,
+                        records=b"",
+                    )
+                    for asked in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ],
+    )

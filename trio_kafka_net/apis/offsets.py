@@ -1,0 +1,121 @@
+"""ListOffsets.
+
+Versions: 1-11.
+Behaviour:
+    * earliest, latest, the offset of the largest timestamp, and the first offset at or after a
+      timestamp; a search that finds nothing answers offset -1 and timestamp -1
+    * without transactions read_committed sees what read_uncommitted sees
+    * there is no tiered storage: earliest local is earliest, latest tiered and earliest pending
+      upload are -1
+Version notes:
+    v2 isolation level · v4 leader epoch (KIP-320) · v7 largest timestamp (KIP-734)
+    v8 earliest local (KIP-405) · v9 latest tiered (KIP-1005) · v10 timeout, for remote lookups
+    v11 earliest pending upload (KIP-1023)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trio_kafka_net.broker.partition import Partition
+from trio_kafka_net.errors import KafkaError, StorageError
+from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
+from trio_kafka_net.protocol.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
+
+from .context import RequestContext
+
+if TYPE_CHECKING:
+    from .registry import KafkaApis
+
+LATEST = -1
+EARLIEST = -2
+MAX_TIMESTAMP = -3
+EARLIEST_LOCAL = -4
+LATEST_TIERED = -5
+EARLIEST_PENDING_UPLOAD = -6
+
+# {special timestamp: first version that may ask for it}
+_SINCE = {
+    LATEST: 0,
+    EARLIEST: 0,
+    MAX_TIMESTAMP: 7,
+    EARLIEST_LOCAL: 8,
+    LATEST_TIERED: 9,
+    EARLIEST_PENDING_UPLOAD: 11,
+}
+
+_NOTHING = (-1, -1, -1)
+
+PartitionResponse = ListOffsetsResponse.PartitionResponse
+
+
+def register(apis: KafkaApis) -> None:
+    """Serve this family."""
+    apis.add(list_offsets, key=ListOffsetsRequest.API_KEY, error_response=_list_offsets_error)
+
+
+def list_offsets(ctx: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse:
+    """Find offsets by time, each for itself."""
+    return ListOffsetsResponse(
+        topics=[
+            ListOffsetsResponse.TopicResponse(
+                name=topic.name,
+                partitions=[_list_one(ctx, topic.name, asked) for asked in topic.partitions],
+            )
+            for topic in request.topics
+        ]
+    )
+
+
+def _list_one(
+    ctx: RequestContext, name: str, asked: ListOffsetsRequest.Partition
+) -> PartitionResponse:
+    answer = PartitionResponse(partition_index=asked.partition_index)
+    try:
+        partition = ctx.broker.replicas.partition_or_raise(
+            name, asked.partition_index, current_leader_epoch=asked.current_leader_epoch
+        )
+        if ctx.api_version < _SINCE.get(asked.timestamp, 0 if asked.timestamp >= 0 else 32767):
+            raise KafkaError(ErrorCode.UNSUPPORTED_VERSION)
+        answer.offset, answer.timestamp, answer.leader_epoch = _find(partition, asked.timestamp)
+    except (KafkaError, StorageError) as error:
+        answer.error_code = error_code_of(error)
+    return answer
+
+
+def _find(partition: Partition, timestamp: int) -> tuple[int, int, int]:
+    """Offset, timestamp (ms since the epoch) and leader epoch; -1 where there is none.
+
+    Source: Kafka ``UnifiedLog.fetchOffsetByTimestamp`` (4.0).
+    """
+    log = partition.log
+    if timestamp == LATEST:
+        return partition.high_watermark, -1, partition.leader_epoch
+    if timestamp in {EARLIEST, EARLIEST_LOCAL}:
+        return log.log_start_offset, -1, log.leader_epochs.epoch_at(log.log_start_offset)
+    if timestamp in {LATEST_TIERED, EARLIEST_PENDING_UPLOAD}:
+        return _NOTHING
+    if timestamp == MAX_TIMESTAMP:
+        found = partition.find_max_timestamp()
+    else:
+        found = partition.find_timestamp(timestamp)
+    if found is None:
+        return _NOTHING
+    return found.offset, found.timestamp, found.leader_epoch
+
+
+def _list_offsets_error(
+    request: ListOffsetsRequest, code: ErrorCode, text: str | None
+) -> ListOffsetsResponse:
+    return ListOffsetsResponse(
+        topics=[
+            ListOffsetsResponse.TopicResponse(
+                name=topic.name,
+                partitions=[
+                    PartitionResponse(partition_index=asked.partition_index, error_code=code)
+                    for asked in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ]
+    )
