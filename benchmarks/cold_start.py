@@ -20,10 +20,10 @@ import time
 from pathlib import Path
 
 import trio
-from trio_kafka_net.broker_server import open_broker
-from trio_kafka_net.protocol.messages import MetadataRequest
 
+from trio_kafka_net.broker_server import open_broker
 from trio_kafka_net.config import BrokerConfig
+from trio_kafka_net.protocol.messages import MetadataRequest
 from trio_kafka_net.testing.client import RawClient
 
 

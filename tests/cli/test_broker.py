@@ -7,12 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from trio_kafka_net.protocol.headers import encode_request
-from trio_kafka_net.protocol.messages import FetchRequest, MetadataRequest
 
 from tests.broker_process import BrokerProcess
 from trio_kafka_net.cli.broker import with_listeners
 from trio_kafka_net.errors import ConfigError
+from trio_kafka_net.protocol.headers import encode_request
+from trio_kafka_net.protocol.messages import FetchRequest, MetadataRequest
 
 A = "PLAINTEXT://127.0.0.1:1"
 B = "B://127.0.0.1:2"

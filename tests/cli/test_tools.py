@@ -3,14 +3,14 @@
 import click.testing
 import pytest
 import trio
-from trio_kafka_net.protocol.compression import Compression
-from trio_kafka_net.protocol.headers import encode_response
-from trio_kafka_net.protocol.messages import ApiVersionsResponse
-from trio_kafka_net.protocol.records import Record, build_batch
 
 from trio_kafka_net.cli.main import cli
 from trio_kafka_net.cli.tools import ask_api_versions, dump_lines
 from trio_kafka_net.errors import StorageError
+from trio_kafka_net.protocol.compression import Compression
+from trio_kafka_net.protocol.headers import encode_response
+from trio_kafka_net.protocol.messages import ApiVersionsResponse
+from trio_kafka_net.protocol.records import Record, build_batch
 
 
 @pytest.fixture

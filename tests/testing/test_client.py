@@ -6,6 +6,8 @@ from functools import partial
 import pytest
 import trio
 import trio.testing
+
+from trio_kafka_net.errors import LocalProtocolError, RemoteProtocolError
 from trio_kafka_net.protocol.headers import decode_request_header, encode_response
 from trio_kafka_net.protocol.messages import (
     ApiVersionsRequest,
@@ -13,8 +15,6 @@ from trio_kafka_net.protocol.messages import (
     MetadataRequest,
     MetadataResponse,
 )
-
-from trio_kafka_net.errors import LocalProtocolError, RemoteProtocolError
 from trio_kafka_net.testing.client import ConnectionClosedError, RawClient
 
 
