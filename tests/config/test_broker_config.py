@@ -62,8 +62,10 @@ def test_numbers_refuse_values_of_other_types(value):
         ({"cluster_id": 5}, "cluster.id=5: must be text"),
         ({"listeners": 5}, "listeners=5: must be a comma-separated list"),
         ({"listener_security_protocol_map": "A"}, "must be a comma-separated list of name:value"),
-        ({"log_cleanup_policy": ("delete", "shred")}, "must be delete or compact"),
-        ({"log_cleanup_policy": ()}, "must be delete or compact"),
+        ({"log_cleanup_policy": ("delete", "compact")}, "must be delete$"),
+        ({"log_dirs": ("a", "b")}, "log.dirs=a,b: must be one directory"),
+        ({"log_dirs": ()}, "log.dirs=: must be one directory"),
+        ({"log_cleanup_policy": ()}, "must be delete$"),
         ({"log_message_timestamp_type": "Now"}, "must be CreateTime or LogAppendTime"),
     ],
 )
@@ -87,7 +89,7 @@ def test_properties_become_values():
             "control.plane.listener.name": "controller",
             "num.io.threads": " +4 ",
             "auto.create.topics.enable": "FALSE",
-            "log.dirs": "/a, /b",
+            "log.dirs": " /a ",
             "log.roll.ms": "",
             "cluster.id": "",
             "trio.graceful.timeout.ms": "5",
@@ -101,7 +103,7 @@ def test_properties_become_values():
         control_plane_listener_name="controller",
         num_io_threads=4,
         auto_create_topics_enable=False,
-        log_dirs=("/a", "/b"),
+        log_dirs=("/a",),
         trio_graceful_timeout_ms=5,
     )
 
@@ -127,21 +129,21 @@ def test_keys_without_effect_are_listed_in_one_warning():
         {
             "zookeeper.connect": "localhost:2181",
             "listener.name.plaintext.ssl.client.auth": "required",
-            "log.retention.hours": "24",
+            "unstable.api.versions.enable": "true",
             "num.io.threads": "3",
         }
     )
 
-    assert config == BrokerConfig(num_io_threads=3, log_retention_hours=24)
+    assert config == BrokerConfig(num_io_threads=3, unstable_api_versions_enable=True)
     assert warnings == [
         "Kafka keys without effect here: listener.name.plaintext.ssl.client.auth, "
-        "log.retention.hours, zookeeper.connect"
+        "unstable.api.versions.enable, zookeeper.connect"
     ]
 
 
 def test_settings_without_effect_are_still_checked():
-    with pytest.raises(ConfigError, match=r"log\.retention\.hours=soon"):
-        BrokerConfig.from_properties({"log.retention.hours": "soon"})
+    with pytest.raises(ConfigError, match=r"unstable\.api\.versions\.enable=maybe"):
+        BrokerConfig.from_properties({"unstable.api.versions.enable": "maybe"})
 
 
 def test_an_authorizer_that_would_be_ignored_stops_the_start():
@@ -157,9 +159,9 @@ def test_other_names_of_a_key_are_taken():
 
 
 def test_log_dirs_win_over_log_dir_as_in_kafka():
-    config, _ = BrokerConfig.from_properties({"log.dir": "/one", "log.dirs": "/a,/b"})
+    config, _ = BrokerConfig.from_properties({"log.dir": "/one", "log.dirs": "/two"})
 
-    assert config.log_dirs == ("/a", "/b")
+    assert config.log_dirs == ("/two",)
 
 
 def test_broker_id_and_node_id_must_agree():
@@ -192,12 +194,12 @@ def test_the_finest_unit_that_is_set_counts(settings, roll_ms, retention_ms):
 
 def test_topic_defaults_are_the_brokers_settings_under_the_topics_names():
     log = BrokerConfig(
-        log_segment_bytes=1000, log_retention_hours=1, log_cleanup_policy=("compact", "delete")
+        log_segment_bytes=1000, log_retention_hours=1, log_cleanup_policy=("delete",)
     ).log
 
     assert log.topic_defaults["segment.bytes"] == "1000"
     assert log.topic_defaults["retention.ms"] == "3600000"
-    assert log.topic_defaults["cleanup.policy"] == "compact,delete"
+    assert log.topic_defaults["cleanup.policy"] == "delete"
 
 
 def test_every_number_has_a_unit_and_every_setting_a_sentence():

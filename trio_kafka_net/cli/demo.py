@@ -8,7 +8,6 @@ plane is busy.
 
 from __future__ import annotations
 
-import itertools
 import math
 import sys
 import time
@@ -42,7 +41,7 @@ _PROBE_SECONDS = 0.1
 @click.command()
 @click.option(
     "--seconds",
-    type=click.FloatRange(min=1),
+    type=click.IntRange(min=1),
     help="How long; 60 on a terminal, otherwise 10.",
 )
 @click.option(
@@ -52,7 +51,7 @@ _PROBE_SECONDS = 0.1
     show_default=True,
     help="Records per second; they stay in memory until the end.",
 )
-def demo(seconds: float | None, rate: int) -> None:
+def demo(seconds: int | None, rate: int) -> None:
     """Run a broker with traffic on both planes, and show figures."""
     if seconds is None:
         seconds = 60 if sys.stdout.isatty() else 10
@@ -97,7 +96,7 @@ class Figures:
             f"  control plane p99 {_milliseconds(self.control_ns, 0.99):>7} ms"
         )
 
-    def summary(self, seconds: float) -> list[str]:
+    def summary(self, seconds: int) -> list[str]:
         """A whole run of ``seconds``."""
         rate = self.produced / seconds
         return [
@@ -112,7 +111,7 @@ class Figures:
         ]
 
 
-async def run_demo(seconds: float, rate: int) -> Figures:
+async def run_demo(seconds: int, rate: int) -> Figures:
     """Run the broker and its clients, printing a line per second.
 
     Args:
@@ -135,15 +134,14 @@ async def run_demo(seconds: float, rate: int) -> Figures:
     async with open_broker(config) as broker:
         ports = {listener.plane: listener.port for listener in broker.bound_listeners}
         click.echo(f"data plane on 127.0.0.1:{ports['data']}, ", nl=False)
-        click.echo(f"control plane on 127.0.0.1:{ports['control']}, {seconds:g} s")
+        click.echo(f"control plane on 127.0.0.1:{ports['control']}, {seconds} s")
         await _wait_for_topic(ports["data"])
-        with trio.move_on_after(seconds):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_produce, ports["data"], rate, current)
-                nursery.start_soon(_consume, ports["data"], current)
-                nursery.start_soon(_probe_control_plane, ports["control"], current)
-                nursery.start_soon(_print_every_second, current, total)
-    total.add(current)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_produce, ports["data"], rate, current)
+            nursery.start_soon(_consume, ports["data"], current)
+            nursery.start_soon(_probe_control_plane, ports["control"], current)
+            await _print_every_second(seconds, current, total)
+            nursery.cancel_scope.cancel()
     return total
 
 
@@ -218,9 +216,9 @@ async def _probe_control_plane(port: int, figures: Figures) -> None:
             await trio.sleep(_PROBE_SECONDS)
 
 
-async def _print_every_second(current: Figures, total: Figures) -> None:
+async def _print_every_second(seconds: int, current: Figures, total: Figures) -> None:
     begin = trio.current_time()
-    for second in itertools.count(1):
+    for second in range(1, seconds + 1):
         await trio.sleep_until(begin + second)
         click.echo(current.line(second))
         total.add(current)

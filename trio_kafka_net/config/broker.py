@@ -145,8 +145,8 @@ class LogConfig:
 
     log_dirs: tuple[str, ...] = setting(
         ("trio-kafka-net-data",),
-        "Directories that hold the data; `log.dir` is another name for it. Kafka's default is "
-        "/tmp/kafka-logs.",
+        "The directory that holds the data; `log.dir` is another name for it. Several are not "
+        "supported yet. Kafka's default is /tmp/kafka-logs.",
         convert=_as_tuple,
     )
     trio_in_memory: bool = setting(
@@ -201,7 +201,6 @@ class LogConfig:
         kind=int,
         at_least=-1,
         at_most=MAX_LONG,
-        effective=False,
     )
     log_retention_minutes: int | None = setting(
         None,
@@ -209,14 +208,12 @@ class LogConfig:
         unit="minutes",
         kind=int,
         at_least=-1,
-        effective=False,
     )
     log_retention_hours: int = setting(
         168,
         "How long records are kept, -1 for ever.",
         unit="hours",
         at_least=-1,
-        effective=False,
     )
     log_retention_bytes: int = setting(
         -1,
@@ -224,7 +221,6 @@ class LogConfig:
         unit="bytes",
         at_least=-1,
         at_most=MAX_LONG,
-        effective=False,
     )
     log_retention_check_interval_ms: int = setting(
         300_000,
@@ -232,14 +228,12 @@ class LogConfig:
         unit="ms",
         at_least=1,
         at_most=MAX_LONG,
-        effective=False,
     )
     log_cleanup_policy: tuple[str, ...] = setting(
         ("delete",),
-        "What happens to old segments.",
-        choices=("delete", "compact"),
+        "What happens to old segments; Kafka's `compact` is not supported yet.",
+        choices=("delete",),
         convert=_as_tuple,
-        effective=False,
     )
     log_message_timestamp_type: str = setting(
         "CreateTime",
@@ -378,6 +372,11 @@ class BrokerConfig(SocketServerConfig, LogConfig):
             raise ConfigError(
                 f"queued.max.request.bytes={self.queued_max_request_bytes}: must be at least "
                 f"socket.request.max.bytes, {self.socket_request_max_bytes}, or not above 0"
+            )
+        if len(self.log_dirs) != 1:
+            raise ConfigError(
+                f"log.dirs={','.join(self.log_dirs)}: must be one directory; several are not "
+                "supported yet"
             )
         # Resolved now, so that a contradiction shows where the configuration is made.
         assert self.listener_configs
