@@ -192,7 +192,7 @@ def _open_logs(
             data_dir=directory,
             node_id=config.node_id,
             cluster_id=config.cluster_id,
-            log=log_defaults(config),
+            log=LogConfig().with_topic_configs(config.log.topic_defaults),
             retention_check_interval_ms=config.log_retention_check_interval_ms,
         ),
         {topic.name: topic.configs for topic in metadata},
@@ -200,20 +200,3 @@ def _open_logs(
         new_uuid=new_uuid,
     )
     return log_manager, metadata
-
-
-def log_defaults(config: BrokerConfig) -> LogConfig:
-    """What topics do not set themselves, from the keys of the broker."""
-    texts = {
-        "segment.bytes": config.log_segment_bytes,
-        "segment.ms": config.log.roll_ms,
-        "segment.index.bytes": config.log_index_size_max_bytes,
-        "index.interval.bytes": config.log_index_interval_bytes,
-        "max.message.bytes": config.message_max_bytes,
-        "flush.messages": config.log_flush_interval_messages,
-        "message.timestamp.type": config.log_message_timestamp_type,
-        "cleanup.policy": ",".join(config.log_cleanup_policy),
-        "retention.ms": config.log.retention_ms,
-        "retention.bytes": config.log_retention_bytes,
-    }
-    return LogConfig().with_topic_configs({name: str(value) for name, value in texts.items()})
