@@ -2,6 +2,9 @@
 
 import pytest
 
+from trio_kafka_net.protocol.compression import Compression
+from trio_kafka_net.protocol.records import iter_batches
+
 from .drivers import CODECS
 
 pytestmark = [
@@ -12,6 +15,13 @@ pytestmark = [
 ]
 
 
+def stored_codecs(directory):
+    """The codecs of all batches of a partition that are worth compressing."""
+    (segment,) = directory.glob("*.log")
+    batches = iter_batches(memoryview(segment.read_bytes()))
+    return {batch.compression for batch in batches if batch.record_count > 10}
+
+
 @pytest.mark.parametrize("codec", CODECS)
 def test_every_client_reads_what_a_client_wrote(
     broker, producer_name, producer, codec, consumers, lines
@@ -19,6 +29,8 @@ def test_every_client_reads_what_a_client_wrote(
     topic = f"{producer_name}-{codec}"
     producer.produce(broker.bootstrap, topic, lines, codec)
 
+    # A client that believes the broker cannot take its codec sends plain batches instead.
+    assert {Compression[codec.upper()]} == stored_codecs(broker.data_dir / f"{topic}-0")
     for name, consumer in consumers.items():
         found = consumer.consume(broker.bootstrap, topic, len(lines))
 

@@ -29,8 +29,8 @@ def must_decode_or_refuse(cls, version, encoded):
     try:
         decoded = decode(cls, version, encoded)
     except RemoteProtocolError as error:
-        assert cls.__name__ in str(error)  # noqa: PT017 - either outcome is right
-        assert f"(v{version}) at byte " in str(error)  # noqa: PT017
+        assert cls.__name__ in str(error)  # noqa: PT017 - the message is looked at below
+        assert f"(v{version}) at byte " in str(error)  # noqa: PT017 - the message is looked at below
     else:
         assert isinstance(decoded, cls)
 

@@ -2,7 +2,8 @@
 
 Versions: ApiVersions 0-4, Metadata 0-13, DescribeCluster 0-2.
 Behaviour:
-    * ApiVersions lists what is registered for the plane that it is asked on
+    * ApiVersions lists what is registered for the plane that it is asked on; Produce is listed from
+      version 0, as Kafka 4 lists it for old librdkafka, and served from version 3
     * Metadata names the endpoints of the listener that it is asked on, so a client stays there
     * without an authorizer every operation is authorized (KIP-430), as Kafka says then
 Version notes:
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from trio_kafka_net.broker.metadata_cache import TopicMetadata, validate_topic_name
 from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.protocol.api_keys import ApiKey
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from trio_kafka_net.protocol.messages.describe_cluster import (
@@ -73,8 +75,11 @@ def unsupported_api_versions(api: Api) -> ApiVersionsResponse:
 
 
 def _range(api: Api) -> ApiVersionsResponse.ApiVersion:
+    # librdkafka up to 2.8 takes Produce 0 as the sign that it may compress, and never sends it.
+    # Kafka 4 says so too, for that reason, and like here refuses versions 0 to 2 (KAFKA-18659).
+    min_version = 0 if api.key is ApiKey.PRODUCE else api.min_version
     return ApiVersionsResponse.ApiVersion(
-        api_key=api.key, min_version=api.min_version, max_version=api.max_version
+        api_key=api.key, min_version=min_version, max_version=api.max_version
     )
 
 

@@ -436,6 +436,9 @@ class LogSegment:
         """Bring timestamps and indexes up to date with a batch at ``position``."""
         if position == 0:
             self._first_timestamp = batch.max_timestamp
+            if self._indexes is None:
+                # A new file: there is nothing to load, and nothing is missing.
+                self._empty_indexes()
         if batch.max_timestamp > self.max_timestamp.timestamp:
             self._max_timestamp = TimestampOffset(batch.max_timestamp, batch.last_offset)
         if self._bytes_since_index_entry > self.config.index_interval_bytes:
