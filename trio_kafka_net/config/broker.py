@@ -131,6 +131,27 @@ class SocketServerConfig:
         unit="connections/s",
         effective=False,
     )
+    trio_frame_timeout_ms: int = setting(
+        30_000,
+        "How long a frame may take from its first byte to its last, beside the time for its size.",
+        unit="ms",
+        at_least=1,
+        at_most=MAX_LONG,
+    )
+    trio_frame_bytes_per_second: int = setting(
+        16_384,
+        "Slowest rate at which a frame may arrive: it has its size divided by this longer.",
+        unit="bytes/s",
+        at_least=1,
+        at_most=MAX_LONG,
+    )
+    trio_write_stall_timeout_ms: int = setting(
+        120_000,
+        "How long a peer may take no byte of a response before its connection is closed.",
+        unit="ms",
+        at_least=1,
+        at_most=MAX_LONG,
+    )
     trio_graceful_timeout_ms: int = setting(
         30_000, "How long a stop waits for requests in hand.", unit="ms", at_most=MAX_LONG
     )

@@ -88,6 +88,8 @@ class DisconnectCause(enum.Enum):
     HANDLER = "closed by handler"
     HANDLER_FAILED = "handler failed"
     IDLE = "idle"
+    SLOW_WRITER = "frame not finished in time"
+    SLOW_READER = "response not read in time"
     SEND_FAILED = "send failed"
     UNEXPECTED = "unexpected error"
     SHUTDOWN = "shutdown"
@@ -114,6 +116,8 @@ class Connection:
         "client_software_version",
         "connection_id",
         "fd",
+        "frame_begun",
+        "frame_is_watched",
         "is_privileged",
         "is_registered",
         "last_active",
@@ -128,6 +132,7 @@ class Connection:
         "receive",
         "remote_address",
         "request",
+        "send_is_watched",
         "slot",
         "transport",
         "writes_interest",
@@ -181,6 +186,12 @@ class Connection:
         """Whether the peer closed or reset while a request was in progress."""
         self.last_active = 0.0
         """When bytes last moved, seconds on trio's clock."""
+        self.frame_begun: float | None = None
+        """When the frame in progress began, if it did not come at once; seconds, trio's clock."""
+        self.frame_is_watched = False
+        """Whether a deadline for a frame is pending."""
+        self.send_is_watched = False
+        """Whether a deadline for a stalled response is pending."""
         self.cause: DisconnectCause | None = None
         """Why it ended; None while open."""
 

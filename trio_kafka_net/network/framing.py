@@ -89,6 +89,11 @@ class Receive:
         return self._size >= 0 and self._payload is None
 
     @property
+    def announced_size(self) -> int:
+        """Payload bytes of the frame in progress; 0 until its size is known."""
+        return max(self._size, 0)
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing of the next frame has been read yet."""
         return self._size < 0 and self._filled == 0

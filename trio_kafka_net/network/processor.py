@@ -33,6 +33,7 @@ from trio_kafka_net.errors import FatalExitError, RemoteProtocolError
 
 from .connection import Connection, DisconnectCause, MuteEvent
 from .connection_quotas import ConnectionSlot
+from .deadlines import Deadlines, Patience
 from .framing import EndOfStream, Receive, Send
 from .memory_pool import MemoryPool
 from .request_channel import (
@@ -45,7 +46,7 @@ from .request_channel import (
     SendResponse,
     StartThrottlingResponse,
 )
-from .selector import BROKEN, PEER_CLOSED, WRITABLE, IdleQueue, Selector
+from .selector import BROKEN, PEER_CLOSED, WRITABLE, Selector
 from .supervision import FailureCount
 from .transport import TransportLayer
 
@@ -61,6 +62,9 @@ _READY_PER_PASS = 128
 """Connections served between two checkpoints, so that handlers get their turn."""
 
 _RESPONSES_PER_PASS = 128
+
+_BYTES_PER_PASS = 4 * 1024 * 1024
+"""Payload read between two checkpoints; about a millisecond of copying."""
 
 
 class NewConnection:
@@ -103,7 +107,7 @@ class Processor:
         memory_pool: MemoryPool,
         parse: ParseRequest = Request,
         max_frame_bytes: int,
-        idle_seconds: float,
+        patience: Patience | None = None,
         selector: Selector | None = None,
     ) -> None:
         """Serve nothing yet; ``run`` does.
@@ -116,7 +120,7 @@ class Processor:
             memory_pool: where payloads come from.
             parse: makes a request of a whole frame.
             max_frame_bytes: larger announced frames close the connection.
-            idle_seconds: silence after which a connection without a request is closed.
+            patience: how slow a peer may be; as slow as it likes if not given.
             selector: for tests; a fresh one otherwise.
         """
         self.processor_id = processor_id
@@ -126,15 +130,18 @@ class Processor:
         self._pool = memory_pool
         self._parse = parse
         self._max_frame_bytes = max_frame_bytes
-        self._idle_seconds = idle_seconds
         self._selector = Selector() if selector is None else selector
-        self._idle = IdleQueue(idle_seconds)
-        self._idle_added = trio.Event()
+        self._deadlines = Deadlines(Patience() if patience is None else patience)
+        self._sooner = trio.Event()  # set when a deadline came up before the one waited for
+        self._awaited_deadline = math.inf
         self._failures = FailureCount(f"Processor {processor_id}")
         self._next_index = 0
         self._now = 0.0
         self._is_draining = False
         self._empty = trio.Event()
+        self._bytes_this_pass = 0
+        # (descriptor, events) reported but not served, because the pass had read enough
+        self._unserved: list[tuple[int, int]] = []
         # {connection: the memory pool's way to wake it}, connections whose frame awaits memory
         self._memory_waiters: dict[Connection, Callable[[], None]] = {}
         self.new_connections, self._accepted = trio.open_memory_channel[NewConnection](
@@ -165,8 +172,7 @@ class Processor:
                 nursery.start_soon(self._take_new_connections)
                 nursery.start_soon(self._take_responses)
                 nursery.start_soon(self._poll)
-                if self._idle_seconds < math.inf:
-                    nursery.start_soon(self._expire)
+                nursery.start_soon(self._expire)
                 task_status.started()
         finally:
             self._close_all()
@@ -215,9 +221,8 @@ class Processor:
         )
         connection.last_active = trio.current_time()
         self._selector.register(connection)
-        if self._idle_seconds < math.inf:
-            self._idle.add(connection)
-            self._idle_added.set()
+        self._deadlines.connection_opened(connection)
+        self._note_deadline()
 
     # -- poll: completed receives and room to write -------------------------------------------
 
@@ -228,7 +233,9 @@ class Processor:
             # no checkpoint until the end of the pass
             self._now = trio.current_time()
             try:
-                self._serve_ready(selector.ready(_READY_PER_PASS))
+                # What the last pass left over comes first, or the busiest would starve the rest.
+                ready, self._unserved = self._unserved or selector.ready(_READY_PER_PASS), []
+                self._serve_ready(ready)
             except (FatalExitError, MemoryError):
                 raise
             except Exception as error:
@@ -236,17 +243,30 @@ class Processor:
 
     def _serve_ready(self, ready: list[tuple[int, int]]) -> None:
         connections = self._selector.connections
-        for fd, events in ready:
+        self._bytes_this_pass = 0
+        for number, (fd, events) in enumerate(ready):
             connection = connections.get(fd)
             if connection is None:
-                continue  # closed earlier in this pass
-            if events & WRITABLE:
-                self._continue_send(connection)
-            if connection.mute_state or connection.receive.awaits_memory:
-                if events & ~WRITABLE and connection.is_open:
-                    self._silence(connection, events)
-            elif events & ~WRITABLE:
-                self._receive(connection)
+                continue  # closed earlier in this pass, or since it was reported
+            if self._bytes_this_pass >= _BYTES_PER_PASS:
+                self._unserved = ready[number:]
+                return
+            try:
+                self._serve(connection, events)
+            except (FatalExitError, MemoryError):
+                raise
+            except Exception as error:
+                self._fail(connection, error)
+
+    def _serve(self, connection: Connection, events: int) -> None:
+        if events & WRITABLE:
+            self._continue_send(connection)
+        if not events & ~WRITABLE or not connection.is_open:
+            return
+        if connection.mute_state or connection.receive.awaits_memory:
+            self._silence(connection, events)
+        else:
+            self._receive(connection)
 
     def _receive(self, connection: Connection) -> None:
         """Read once, at most to the end of the frame; queue the request if it is whole."""
@@ -266,8 +286,15 @@ class Processor:
             return
         connection.last_active = self._now
         if is_whole:
-            self._queue_request(connection, receive.take_payload())
-        elif receive.awaits_memory:
+            connection.frame_begun = None
+            payload = receive.take_payload()
+            self._bytes_this_pass += len(payload)
+            self._queue_request(connection, payload)
+            return
+        if connection.frame_begun is None:
+            self._deadlines.frame_begun(connection, self._now)
+            self._note_deadline()
+        if receive.awaits_memory:
             self._await_memory(connection)
 
     def _queue_request(self, connection: Connection, payload: memoryview) -> None:
@@ -311,9 +338,14 @@ class Processor:
         def wake() -> None:
             del self._memory_waiters[connection]
             self._now = trio.current_time()
-            self._receive(connection)
-            if connection.is_open:
-                self._listen_again(connection)
+            try:
+                self._receive(connection)
+                if connection.is_open:
+                    self._listen_again(connection)
+            except (FatalExitError, MemoryError):
+                raise
+            except Exception as error:
+                self._fail(connection, error)
 
         self._memory_waiters[connection] = wake
         self._pool.notify_when_free(wake)
@@ -382,6 +414,8 @@ class Processor:
             connection.pending_send = send
             connection.writes_interest = True
             self._selector.update(connection)
+            self._deadlines.send_stalled(connection, self._now)
+            self._note_deadline()
 
     def _continue_send(self, connection: Connection) -> None:
         send = connection.pending_send
@@ -423,6 +457,19 @@ class Processor:
 
     # -- the end of a connection --------------------------------------------------------------
 
+    def _fail(self, connection: Connection, error: Exception) -> None:
+        """Close a connection because a step of it failed in a way that nobody foresaw.
+
+        Raises:
+            Exception: ``error``, if this happened too often lately and the server shall stop.
+        """
+        if connection.is_open:
+            self._close(connection, DisconnectCause.UNEXPECTED)
+        if isinstance(error, OSError):
+            log.warning("%s: closed: %s", connection.connection_id, error)
+        else:
+            self._failures.survive(error)
+
     def _refuse(self, connection: Connection, error: RemoteProtocolError) -> None:
         log.warning("%s: closing: %s", connection.connection_id, error)
         self._close(connection, DisconnectCause.INVALID_REQUEST)
@@ -431,24 +478,30 @@ class Processor:
         """Close and give everything back: descriptor, memory, place in the limits."""
         connection.cause = cause
         log.debug("%s: closed: %s", connection.connection_id, cause.label)
-        self._selector.remove(connection)
-        self._idle.discard()
+        try:
+            self._selector.remove(connection)
+        finally:
+            # Whatever the selector said, nothing of the connection is kept.
+            self._give_back(connection)
+            connection.transport.close()
+            if not self._selector.connections:
+                self._empty.set()
+
+    def _give_back(self, connection: Connection) -> None:
+        self._deadlines.connection_closed()
         wake = self._memory_waiters.pop(connection, None)
         if wake is not None:
             self._pool.forget(wake)
         held = connection.receive.discard()
-        if held:
-            self._pool.release(held)
         connection.pending_send = None
         request = connection.request
         self._end_request(connection)
         if request is not None and request.parked_scope is not None:
             request.parked_scope.cancel()
-        connection.transport.close()
         if connection.slot is not None:
             connection.slot.release()
-        if not self._selector.connections:
-            self._empty.set()
+        if held:
+            self._pool.release(held)  # last: it may wake others
 
     def _close_all(self) -> None:
         self.new_connections.close()
@@ -461,20 +514,19 @@ class Processor:
             self._close(connection, DisconnectCause.SHUTDOWN)
         self._selector.close()
 
+    # -- deadlines ----------------------------------------------------------------------------
+
+    def _note_deadline(self) -> None:
+        if self._deadlines.next() < self._awaited_deadline:
+            self._sooner.set()
+
     async def _expire(self) -> None:
         while True:
-            self._idle_added = trio.Event()
-            deadline = self._idle.next_deadline()
-            if deadline == math.inf:
-                await self._idle_added.wait()
-                continue
-            await trio.sleep_until(deadline)
-            now = trio.current_time()
-            for connection in self._idle.expired(now):
-                # A request in progress is ours to finish, however long it takes; a response that
-                # nobody reads is not.
-                if connection.request is None or connection.pending_send is not None:
-                    self._close(connection, DisconnectCause.IDLE)
-                else:
-                    connection.last_active = now
-                    self._idle.add(connection)
+            self._sooner = trio.Event()
+            self._awaited_deadline = self._deadlines.next()
+            with trio.move_on_at(self._awaited_deadline):
+                await self._sooner.wait()
+            for connection, cause in self._deadlines.expired(trio.current_time()):
+                if connection.is_open:
+                    log.info("%s: closing: %s", connection.connection_id, cause.label)
+                    self._close(connection, cause)

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import selectors
 import sys
-from heapq import heapify, heappop, heappush
 from typing import Protocol
 
 import trio
@@ -171,8 +170,9 @@ class Selector:
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection; to be called before its descriptor is closed."""
-        self.suspend(connection)
+        # First here: whatever the kernel says, we have nothing more to do with it.
         del self.connections[connection.fd]
+        self.suspend(connection)
 
     async def wait_ready(self) -> None:
         """Return when at least one connection is ready.
@@ -203,52 +203,3 @@ def _events_of(connection: Connection) -> int:
     if connection.writes_interest:
         events |= WRITABLE
     return events
-
-
-class IdleQueue:
-    """Finds idle connections without touching anything when a connection is active.
-
-    A heap of (deadline, number, connection) in which each connection stands once. Activity only
-    writes ``connection.last_active``; when an entry comes up and the connection was active since,
-    it goes back with its new deadline. So a request costs nothing, and a connection one heap
-    operation per idle period. Entries of closed connections are swept out when they are the
-    majority.
-    """
-
-    def __init__(self, idle_seconds: float) -> None:
-        """Expire what was silent for ``idle_seconds``."""
-        self._idle_seconds = idle_seconds
-        self._heap: list[tuple[float, int, Connection]] = []
-        self._count = 0
-        self._closed = 0  # entries of closed connections; an estimate that is never too low
-
-    def add(self, connection: Connection) -> None:
-        """Watch a connection from its ``last_active`` on."""
-        self._count += 1
-        deadline = connection.last_active + self._idle_seconds
-        heappush(self._heap, (deadline, self._count, connection))
-
-    def discard(self) -> None:
-        """Note that a watched connection has closed; its entry goes away sooner or later."""
-        self._closed += 1
-        if self._closed > 64 and self._closed * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if entry[2].is_open]
-            heapify(self._heap)
-            self._closed = 0
-
-    def next_deadline(self) -> float:
-        """When to look again, seconds on the same clock; infinite if nothing is watched."""
-        return self._heap[0][0] if self._heap else float("inf")
-
-    def expired(self, now: float) -> list[Connection]:
-        """Take out the connections whose idle time is over at ``now``."""
-        over = []
-        while self._heap and self._heap[0][0] <= now:
-            connection = heappop(self._heap)[2]
-            if not connection.is_open:
-                continue
-            if connection.last_active + self._idle_seconds <= now:
-                over.append(connection)
-            else:
-                self.add(connection)
-        return over

@@ -28,6 +28,7 @@ from trio_kafka_net.config import ListenerConfig, SocketServerConfig
 
 from .acceptor import Acceptor
 from .connection_quotas import ConnectionQuotas
+from .deadlines import Patience
 from .framing import Buffer, BytesSend, Send
 from .handler_pool import Handle, RequestHandlerPool
 from .listener import Listener
@@ -75,7 +76,7 @@ class Plane:
         self.handler_pool = RequestHandlerPool(
             self.request_channel, handle, 1 if is_control else config.num_io_threads
         )
-        idle_ms = config.connections_max_idle_ms
+        patience = _patience(config)
         self.acceptors = [
             Acceptor(
                 listener,
@@ -88,7 +89,7 @@ class Plane:
                         memory_pool=self.memory_pool,
                         parse=parse,
                         max_frame_bytes=config.socket_request_max_bytes,
-                        idle_seconds=math.inf if idle_ms < 0 else idle_ms / 1000,
+                        patience=patience,
                     )
                     for _ in range(1 if is_control else config.num_network_threads)
                 ],
@@ -137,6 +138,16 @@ class Plane:
         async with trio.open_nursery() as nursery:
             for processor in self.processors:
                 nursery.start_soon(processor.drain)
+
+
+def _patience(config: SocketServerConfig) -> Patience:
+    idle_ms = config.connections_max_idle_ms
+    return Patience(
+        idle_seconds=math.inf if idle_ms < 0 else idle_ms / 1000,
+        frame_seconds=config.trio_frame_timeout_ms / 1000,
+        bytes_per_second=config.trio_frame_bytes_per_second,
+        stall_seconds=config.trio_write_stall_timeout_ms / 1000,
+    )
 
 
 class SocketServer:
