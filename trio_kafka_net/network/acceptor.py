@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Sequence
 from time import perf_counter_ns
 
 import trio
@@ -59,11 +58,12 @@ class Acceptor:
     """
 
     def __init__(
-        self, listener: Listener, processors: Sequence[Processor], quotas: ConnectionQuotas
+        self, listener: Listener, processors: list[Processor], quotas: ConnectionQuotas
     ) -> None:
         """Deal connections of ``listener`` out to ``processors``, within ``quotas``."""
         self.listener = listener
         self.processors = processors
+        """Those that get connections; changes when Processors are added or removed."""
         self._quotas = quotas
         self._turn = 0
         self._failures = FailureCount(f"Acceptor {listener.name}")

@@ -86,6 +86,15 @@ class RequestHandlerPool:
             task_status.started()
             await trio.sleep_forever()
 
+    def resize(self, size: int) -> None:
+        """Have ``size`` runnable handlers from now on.
+
+        New ones start at once; surplus ones leave when they have run their next request.
+        """
+        self._size = size
+        while self._runnable < size:
+            self._start_handler()
+
     def statistics(self) -> HandlerPoolStatistics:
         """Who does what at this moment."""
         return HandlerPoolStatistics(

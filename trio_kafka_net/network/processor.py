@@ -24,7 +24,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import cycle
 from time import perf_counter_ns
 
 import trio
@@ -139,6 +140,9 @@ class Processor:
         self._now = 0.0
         self._is_draining = False
         self._empty = trio.Event()
+        self._running = trio.CancelScope()
+        self._ended = trio.Event()
+        self._heirs: Sequence[Processor] = ()
         self._bytes_this_pass = 0
         # (descriptor, events) reported but not served, because the pass had read enough
         self._unserved: list[tuple[int, int]] = []
@@ -168,14 +172,22 @@ class Processor:
         Cancellation: every connection is closed, responses in progress are cut.
         """
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._take_new_connections)
-                nursery.start_soon(self._take_responses)
-                nursery.start_soon(self._poll)
-                nursery.start_soon(self._expire)
-                task_status.started()
+            with self._running:
+                await self._run(task_status)
         finally:
+            heirs = [heir for heir in self._heirs if not heir._ended.is_set()]
+            if heirs:
+                self._hand_over(heirs)
             self._close_all()
+            self._ended.set()
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._take_new_connections)
+            nursery.start_soon(self._take_responses)
+            nursery.start_soon(self._poll)
+            nursery.start_soon(self._expire)
+            task_status.started()
 
     async def drain(self) -> None:
         """Read no more requests, finish those in progress, close every connection.
@@ -192,19 +204,76 @@ class Processor:
             self._empty = trio.Event()
             await self._empty.wait()
 
+    async def retire(self, heirs: Sequence[Processor]) -> None:
+        """End ``run`` and hand every connection over; none is closed.
+
+        What each was in the middle of goes on in its heir: a frame half read, a request in a
+        handler, a response half written.
+
+        Args:
+            heirs: other Processors of the listener, at least one; they are served in turn.
+
+        Cancellation: it happens all the same, a moment later.
+        """
+        self._heirs = heirs
+        self._running.cancel()
+        await self._ended.wait()
+
+    def _hand_over(self, heirs: Sequence[Processor]) -> None:
+        # No task of this Processor is left, so nobody has a connection or a response in hand.
+        next_heir = cycle(heirs)
+        while True:
+            try:
+                next(next_heir).register(self._accepted.receive_nowait())
+            except trio.WouldBlock:
+                break
+        for connection in list(self._selector.connections.values()):
+            self._selector.remove(connection)
+            wake = self._memory_waiters.pop(connection, None)
+            if wake is not None:
+                self._pool.forget(wake)
+            next(next_heir)._adopt(connection)
+        while True:
+            try:
+                response = self._responses.receive_nowait()
+            except trio.WouldBlock:
+                break
+            response.request.connection.processor.enqueue_response(response)
+
+    def _adopt(self, connection: Connection) -> None:
+        """Take over a connection that another Processor had."""
+        now = trio.current_time()
+        connection.processor = self
+        self._selector.register(connection)
+        connection.frame_is_watched = connection.send_is_watched = False
+        self._deadlines.connection_opened(connection)
+        if connection.frame_begun is not None:
+            self._deadlines.frame_begun(connection, connection.frame_begun)
+        if connection.pending_send is not None:
+            self._deadlines.send_stalled(connection, now)
+        self._note_deadline()
+        if connection.receive.awaits_memory:
+            self._await_memory(connection)
+
     # -- new connections ----------------------------------------------------------------------
 
     async def _take_new_connections(self) -> None:
         async for new in self._accepted:
-            # no checkpoint until the connection is in the selector, or closed
-            if self._is_draining:
-                new.close()
-                continue
-            try:
-                self._register(new)
-            except Exception as error:
-                new.close()
-                self._failures.survive(error)
+            self.register(new)
+
+    def register(self, new: NewConnection) -> None:
+        """Serve a new connection from now on, or close it if that cannot be.
+
+        Checkpoints: none; afterwards the connection is in the selector, or closed.
+        """
+        if self._is_draining:
+            new.close()
+            return
+        try:
+            self._register(new)
+        except Exception as error:
+            new.close()
+            self._failures.survive(error)
 
     def _register(self, new: NewConnection) -> None:
         local, remote = new.local_address, new.remote_address

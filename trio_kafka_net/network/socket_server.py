@@ -20,11 +20,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from itertools import count
+from functools import partial
+from itertools import count as count_from
 
 import trio
 
 from trio_kafka_net.config import ListenerConfig, SocketServerConfig
+from trio_kafka_net.errors import ConfigError
 
 from .acceptor import Acceptor
 from .connection_quotas import ConnectionQuotas
@@ -76,28 +78,35 @@ class Plane:
         self.handler_pool = RequestHandlerPool(
             self.request_channel, handle, 1 if is_control else config.num_io_threads
         )
-        patience = _patience(config)
+        self._new_processor = partial(
+            Processor,
+            is_privileged=is_control,
+            request_channel=self.request_channel,
+            memory_pool=self.memory_pool,
+            parse=parse,
+            max_frame_bytes=config.socket_request_max_bytes,
+            patience=_patience(config),
+        )
+        self._processor_ids = processor_ids
         self.acceptors = [
             Acceptor(
                 listener,
-                [
-                    Processor(
-                        next(processor_ids),
-                        listener_name=listener.name,
-                        is_privileged=is_control,
-                        request_channel=self.request_channel,
-                        memory_pool=self.memory_pool,
-                        parse=parse,
-                        max_frame_bytes=config.socket_request_max_bytes,
-                        patience=patience,
-                    )
-                    for _ in range(1 if is_control else config.num_network_threads)
-                ],
+                self._make_processors(
+                    listener.name, 1 if is_control else config.num_network_threads
+                ),
                 self.connection_quotas,
             )
             for listener in listeners
         ]
+        self._network: trio.Nursery | None = None
+        self._resizing = trio.Lock()
         self._accepting = trio.CancelScope()
+
+    def _make_processors(self, listener_name: str, count: int) -> list[Processor]:
+        return [
+            self._new_processor(next(self._processor_ids), listener_name=listener_name)
+            for _ in range(count)
+        ]
 
     @property
     def processors(self) -> list[Processor]:
@@ -117,6 +126,7 @@ class Plane:
         async with trio.open_nursery() as handlers:
             await handlers.start(self.handler_pool.run)
             async with trio.open_nursery() as network:
+                self._network = network
                 for processor in self.processors:
                     await network.start(processor.run)
                 network.start_soon(self._accept)
@@ -128,6 +138,26 @@ class Plane:
             async with trio.open_nursery() as nursery:
                 for acceptor in self.acceptors:
                     nursery.start_soon(acceptor.run)
+
+    async def resize_processors(self, acceptor: Acceptor, count: int) -> None:
+        """Have ``count`` Processors for a listener; connections of removed ones move to others.
+
+        Args:
+            acceptor: that of the listener.
+            count: at least one.
+
+        Cancellation: as many were started as were.
+        """
+        assert self._network is not None
+        processors = acceptor.processors
+        async with self._resizing:
+            for processor in self._make_processors(acceptor.listener.name, count - len(processors)):
+                await self._network.start(processor.run)
+                processors.append(processor)
+            retired = processors[count:]
+            del processors[count:]  # first, so that the Acceptor gives them nothing more
+            for processor in retired:
+                await processor.retire(processors)
 
     async def drain(self) -> None:
         """Accept and read no more; return when every request in hand is answered.
@@ -183,7 +213,7 @@ class SocketServer:
         config = SocketServerConfig() if config is None else config
         self._graceful_seconds = config.trio_graceful_timeout_ms / 1000
         bound = self._bind(listeners, config)
-        ids = count()
+        ids = count_from()
         control = [listener for listener in bound if listener.is_control_plane]
         self.control_plane: Plane | None = None
         """The control plane, if a listener is marked for it."""
@@ -246,6 +276,46 @@ class SocketServer:
                 return listener.bound_address[1]
         raise LookupError(f"no listener {listener_name!r}")
 
+    def resize_io_threads(self, count: int) -> None:
+        """Have ``count`` request handlers on the data plane (``num.io.threads``).
+
+        Raises:
+            ConfigError: not within half and double of what there is; nothing was changed.
+
+        Source: Kafka ``DynamicThreadPool``.
+        """
+        pool = self.data_plane.handler_pool
+        _check_resize("num.io.threads", pool.statistics().size, count)
+        pool.resize(count)
+
+    async def resize_network_threads(self, count: int, listener_name: str | None = None) -> None:
+        """Have ``count`` Processors per data listener (``num.network.threads``), or for one.
+
+        No connection is closed. The control plane keeps its one.
+
+        Args:
+            count: Processors.
+            listener_name: the only listener to change; every data listener if not given.
+
+        Raises:
+            ConfigError: not within half and double of what there is; nothing was changed.
+            LookupError: no data listener of that name.
+
+        Cancellation: some listeners may have been changed.
+        Source: Kafka ``DynamicThreadPool``, which closes the connections of removed Processors.
+        """
+        acceptors = [
+            acceptor
+            for acceptor in self.data_plane.acceptors
+            if listener_name is None or acceptor.listener.name == listener_name.upper()
+        ]
+        if not acceptors:
+            raise LookupError(f"no data listener {listener_name!r}")
+        for acceptor in acceptors:
+            _check_resize("num.network.threads", len(acceptor.processors), count)
+        for acceptor in acceptors:
+            await self.data_plane.resize_processors(acceptor, count)
+
     def close(self) -> None:
         """Close the ports of a server that never ran."""
         for listener in self.listeners:
@@ -281,6 +351,12 @@ class SocketServer:
                         nursery.start_soon(plane.drain)
         finally:
             self._scope.cancel()
+
+
+def _check_resize(key: str, current: int, wanted: int) -> None:
+    low, high = max(1, current // 2), current * 2
+    if not low <= wanted <= high:
+        raise ConfigError(f"{key}={wanted}: must be {low} to {high}, half and double of {current}")
 
 
 FrameHandler = Callable[[Request], "Buffer | Send | Awaitable[Buffer | Send]"]
