@@ -11,9 +11,10 @@ import trio
 
 from trio_kafka_net.errors import FatalExitError, TooManyConnectionsError
 
+from .connection import NewConnection
 from .connection_quotas import ConnectionQuotas
 from .listener import Listener, plain_address
-from .processor import NewConnection, Processor
+from .processor import Processor
 from .supervision import FailureCount
 from .transport import PlaintextTransport
 

@@ -100,6 +100,30 @@ class DisconnectCause(enum.Enum):
         return self.value
 
 
+class NewConnection:
+    """What an Acceptor hands over: a connected transport and its place in the limits."""
+
+    __slots__ = ("local_address", "remote_address", "slot", "transport")
+
+    def __init__(
+        self,
+        transport: TransportLayer,
+        slot: ConnectionSlot,
+        local_address: tuple[str, int],
+        remote_address: tuple[str, int],
+    ) -> None:
+        """Addresses are (host, port) as the kernel gave them."""
+        self.transport = transport
+        self.slot = slot
+        self.local_address = local_address
+        self.remote_address = remote_address
+
+    def close(self) -> None:
+        """Drop it before any Processor has taken it."""
+        self.transport.close()
+        self.slot.release()
+
+
 class Connection:
     """One client: its transport, the frame being read, the frame being written.
 
@@ -118,6 +142,7 @@ class Connection:
         "fd",
         "frame_begun",
         "frame_is_watched",
+        "is_lingering",
         "is_privileged",
         "is_registered",
         "last_active",
@@ -182,6 +207,8 @@ class Connection:
         """Whether the selector watches for room to write."""
         self.is_registered = False
         """Whether the selector knows the descriptor."""
+        self.is_lingering = False
+        """Whether we have sent our last byte and only wait for the peer to have read it."""
         self.peer_gone = False
         """Whether the peer closed or reset while a request was in progress."""
         self.last_active = 0.0

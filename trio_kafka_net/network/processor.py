@@ -32,8 +32,7 @@ import trio
 
 from trio_kafka_net.errors import FatalExitError, RemoteProtocolError
 
-from .connection import Connection, DisconnectCause, MuteEvent
-from .connection_quotas import ConnectionSlot
+from .connection import Connection, DisconnectCause, MuteEvent, NewConnection
 from .deadlines import Deadlines, Patience
 from .framing import EndOfStream, Receive, Send
 from .memory_pool import MemoryPool
@@ -49,7 +48,6 @@ from .request_channel import (
 )
 from .selector import BROKEN, PEER_CLOSED, WRITABLE, Selector
 from .supervision import FailureCount
-from .transport import TransportLayer
 
 log = logging.getLogger(__name__)
 
@@ -64,32 +62,11 @@ _READY_PER_PASS = 128
 
 _RESPONSES_PER_PASS = 128
 
+_DISCARD_BYTES = 64 * 1024
+"""Unread bytes forgotten at once when a connection ends."""
+
 _BYTES_PER_PASS = 4 * 1024 * 1024
 """Payload read between two checkpoints; about a millisecond of copying."""
-
-
-class NewConnection:
-    """What an Acceptor hands over: a connected transport and its place in the limits."""
-
-    __slots__ = ("local_address", "remote_address", "slot", "transport")
-
-    def __init__(
-        self,
-        transport: TransportLayer,
-        slot: ConnectionSlot,
-        local_address: tuple[str, int],
-        remote_address: tuple[str, int],
-    ) -> None:
-        """Addresses are (host, port) as the kernel gave them."""
-        self.transport = transport
-        self.slot = slot
-        self.local_address = local_address
-        self.remote_address = remote_address
-
-    def close(self) -> None:
-        """Drop it before any Processor has taken it."""
-        self.transport.close()
-        self.slot.release()
 
 
 class Processor:
@@ -199,7 +176,7 @@ class Processor:
         self._is_draining = True
         for connection in list(self._selector.connections.values()):
             if connection.request is None:
-                self._close(connection, DisconnectCause.SHUTDOWN)
+                self._part_with(connection)
         while self._selector.connections:
             self._empty = trio.Event()
             await self._empty.wait()
@@ -270,12 +247,12 @@ class Processor:
             new.close()
             return
         try:
-            self._register(new)
+            self._register_at(new, trio.current_time())
         except Exception as error:
             new.close()
             self._failures.survive(error)
 
-    def _register(self, new: NewConnection) -> None:
+    def _register_at(self, new: NewConnection, now: float) -> None:
         local, remote = new.local_address, new.remote_address
         index = self._next_index
         self._next_index = (index + 1) & 0x7FFF_FFFF
@@ -288,7 +265,7 @@ class Processor:
             local_address=local,
             remote_address=remote,
         )
-        connection.last_active = trio.current_time()
+        connection.last_active = now
         self._selector.register(connection)
         self._deadlines.connection_opened(connection)
         self._note_deadline()
@@ -332,7 +309,9 @@ class Processor:
             self._continue_send(connection)
         if not events & ~WRITABLE or not connection.is_open:
             return
-        if connection.mute_state or connection.receive.awaits_memory:
+        if connection.is_lingering:
+            self._discard_unread(connection)
+        elif connection.mute_state or connection.receive.awaits_memory:
             self._silence(connection, events)
         else:
             self._receive(connection)
@@ -515,7 +494,7 @@ class Processor:
         connection.on(MuteEvent.UNMUTE)
         if not connection.mute_state:
             if self._is_draining:
-                self._close(connection, DisconnectCause.SHUTDOWN)
+                self._part_with(connection)
             else:
                 self._listen_again(connection)
 
@@ -555,6 +534,36 @@ class Processor:
             connection.transport.close()
             if not self._selector.connections:
                 self._empty.set()
+
+    def _part_with(self, connection: Connection) -> None:
+        """Close without taking back what was sent.
+
+        Closing a socket with unread bytes resets the connection, and the reset destroys what the
+        peer has not read yet: the last response. So if there is anything unread, sending ends
+        first, and the connection closes when the peer does.
+        """
+        if not self._discard_unread(connection):
+            return
+        try:
+            connection.transport.end_sending()
+        except OSError:
+            self._close(connection, DisconnectCause.SHUTDOWN)
+            return
+        connection.is_lingering = True
+        self._listen_again(connection)
+
+    def _discard_unread(self, connection: Connection) -> bool:
+        """Read and forget what is there; close if that was all. Returns whether there was any."""
+        try:
+            if connection.transport.recv_into(bytearray(_DISCARD_BYTES)):
+                return True
+        except BlockingIOError:
+            if connection.is_lingering:
+                return False
+        except OSError:
+            pass
+        self._close(connection, DisconnectCause.SHUTDOWN)
+        return False
 
     def _give_back(self, connection: Connection) -> None:
         self._deadlines.connection_closed()

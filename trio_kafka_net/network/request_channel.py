@@ -239,6 +239,17 @@ class RequestChannel:
             self._admit()
         return request
 
+    def clear(self) -> None:
+        """Drop every request, unanswered, because the plane ends.
+
+        Source: Kafka ``RequestChannel.clear``.
+        """
+        while True:
+            try:
+                self.get_nowait().release_memory()
+            except trio.WouldBlock:
+                return
+
     def statistics(self) -> RequestChannelStatistics:
         """How full it is."""
         queued = self._send_channel.statistics().current_buffer_used

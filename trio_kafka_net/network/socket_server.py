@@ -123,15 +123,18 @@ class Plane:
 
         Cancellation: requests in hand are cut, connections closed.
         """
-        async with trio.open_nursery() as handlers:
-            await handlers.start(self.handler_pool.run)
-            async with trio.open_nursery() as network:
-                self._network = network
-                for processor in self.processors:
-                    await network.start(processor.run)
-                network.start_soon(self._accept)
-                task_status.started()
-                await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as handlers:
+                await handlers.start(self.handler_pool.run)
+                async with trio.open_nursery() as network:
+                    self._network = network
+                    for processor in self.processors:
+                        await network.start(processor.run)
+                    network.start_soon(self._accept)
+                    task_status.started()
+                    await trio.sleep_forever()
+        finally:
+            self.request_channel.clear()
 
     async def _accept(self) -> None:
         with self._accepting:
@@ -328,11 +331,14 @@ class SocketServer:
 
         Cancellation: requests in hand are cut short, every connection is closed.
         """
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                for plane in self.planes:
-                    await nursery.start(plane.run)
-                task_status.started(self)
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    for plane in self.planes:
+                        await nursery.start(plane.run)
+                    task_status.started(self)
+        finally:
+            self.close()  # those that no Acceptor had taken over yet
 
     async def stop(self, graceful_seconds: float | None = None) -> None:
         """Stop gracefully: ``run`` returns when this does.

@@ -24,6 +24,10 @@ class TransportLayer(FrameTransport, Protocol):
         """The descriptor to watch for readiness."""
         ...
 
+    def end_sending(self) -> None:
+        """Tell the peer that nothing follows what was sent; receiving goes on."""
+        ...
+
     def close(self) -> None:
         """Close the descriptor; a second call does nothing."""
         ...
@@ -57,6 +61,14 @@ class PlaintextTransport:
             OSError: as the kernel reports it.
         """
         return os.sendfile(self._socket.fileno(), fd, offset, count)
+
+    def end_sending(self) -> None:
+        """Send a FIN after what was sent.
+
+        Raises:
+            OSError: the peer is gone.
+        """
+        self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """Close the socket; bytes that the kernel has taken are still delivered."""
