@@ -140,3 +140,14 @@ async def test_a_peer_that_takes_nothing_of_a_response_is_closed(serve, connect,
                 await client.stream.receive_some(100_000)
     await trio.testing.wait_all_tasks_blocked(0.005)
     assert (1 if reads else 0) == server.data_plane.connection_count
+
+
+async def test_a_response_that_was_read_in_the_end_leaves_no_deadline(serve, connect, mock_clock):
+    server = await serve(lambda request: b"z" * 8_000_000)
+    client = await connect(server.bound_port())
+    assert 8_000_000 == len(await client.ask(b"x"))
+    for _ in range(4):
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        mock_clock.jump(100)
+    await trio.testing.wait_all_tasks_blocked(0.005)
+    assert 1 == server.data_plane.connection_count

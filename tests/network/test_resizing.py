@@ -147,3 +147,23 @@ async def test_resizing_under_load_loses_duplicates_and_reorders_nothing(serve, 
                 clients.start_soon(talk, name)
         done.set()
     assert 20 == server.data_plane.connection_count
+
+
+async def test_a_connection_that_waits_for_memory_waits_on_in_its_new_processor(serve, connect):
+    gate = trio.Event()
+
+    async def handler(request: Request) -> bytes:
+        await gate.wait()
+        return b"%d" % len(request.payload)
+
+    server = await serve(handler, num_network_threads=2, queued_max_request_bytes=1_000)
+    clients = [await connect(server.bound_port()) for _ in range(6)]
+    for client in clients:
+        await client.send(b"x" * 900)
+    await trio.testing.wait_all_tasks_blocked(0.005)
+    assert 4 == server.data_plane.memory_pool.waiting
+    await server.resize_network_threads(1)
+    assert 4 == server.data_plane.memory_pool.waiting
+    gate.set()
+    for client in clients:
+        assert b"900" == await client.receive()

@@ -9,6 +9,7 @@ import trio.testing
 from trio_kafka_net import ListenerConfig, Request, SocketServer, SocketServerConfig
 from trio_kafka_net.network.socket_server import answering
 
+from .client import FrameClient
 from .test_socket_server import nothing_is_left
 
 LISTENER = ListenerConfig(name="PLAINTEXT", host="127.0.0.1", port=0)
@@ -180,3 +181,49 @@ async def test_a_server_cancelled_at_any_moment_leaves_nothing(connect, step):
         nursery.cancel_scope.cancel()
     assert nothing_is_left(server)
     assert server.listeners[0].socket.fileno() == -1
+
+
+async def test_a_stop_does_not_destroy_a_response_that_the_peer_has_not_read(nursery, connect):
+    """Closing with unread bytes would reset the connection, and the response with it."""
+    gate = trio.Event()
+
+    async def handler(request: Request) -> bytes:
+        await gate.wait()
+        return b"z" * 100_000
+
+    server = SocketServer(
+        [LISTENER],
+        handle=answering(handler),
+        config=SocketServerConfig(socket_send_buffer_bytes=400_000),
+    )
+    await nursery.start(server.run)
+    # A small window: most of the response is still with the server when the stop begins.
+    narrow = trio.socket.socket()
+    narrow.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
+    await narrow.connect(("127.0.0.1", server.bound_port()))
+    async with trio.SocketStream(narrow) as stream:
+        client = FrameClient(stream)
+        # Blocks when the buffers are full: the server reads nothing beyond the first request.
+        nursery.start_soon(client.send, b"first", b"y" * 900_000, b"y" * 900_000)
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        nursery.start_soon(server.stop)
+        gate.set()
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        assert 100_000 == len(await client.receive())
+
+
+async def test_a_throttled_connection_does_not_keep_a_stop_waiting(nursery, connect, mock_clock):
+    """SS-31 for requests: the delay is of no interest any more."""
+
+    def handler(request: Request) -> bytes:
+        request.start_throttling()
+        return b"answer"
+
+    server = SocketServer([LISTENER], handle=answering(handler))
+    await nursery.start(server.run)
+    clients = [await connect(server.bound_port()) for _ in range(2)]
+    await clients[0].ask(b"x")
+    await trio.testing.wait_all_tasks_blocked(0.005)
+    await server.stop()
+    for client in clients:
+        assert b"" == await client.wait_closed()

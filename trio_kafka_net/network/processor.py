@@ -487,16 +487,16 @@ class Processor:
     def _complete(self, connection: Connection) -> None:
         """The response of the request in progress is out, or there is none to send."""
         self._end_request(connection)
+        if self._is_draining:
+            self._part_with(connection)
+            return
         connection.on(MuteEvent.RESPONSE_SENT)
         self._unmute(connection)
 
     def _unmute(self, connection: Connection) -> None:
         connection.on(MuteEvent.UNMUTE)
         if not connection.mute_state:
-            if self._is_draining:
-                self._part_with(connection)
-            else:
-                self._listen_again(connection)
+            self._listen_again(connection)
 
     def _end_request(self, connection: Connection) -> None:
         request, connection.request = connection.request, None
