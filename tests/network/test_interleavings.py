@@ -106,7 +106,7 @@ class Interleavings(RuleBasedStateMachine):
         self.released = 0
         slot = SimpleNamespace(release=self._release)
         self.processor._register_at(NewConnection(self.wire, slot, ("a", 1), ("b", 2)), now=0.0)
-        (self.connection,) = self.processor._selector.connections.values()
+        (self.connection,) = self.processor._set.selector.connections.values()
         self.sent = 0
         self.partial = b""
         self.received: list[int] = []
@@ -232,7 +232,7 @@ class Interleavings(RuleBasedStateMachine):
         if hasattr(self, "connection"):
             assert (0 if self.connection.is_open else 1) == self.released
             assert self.connection.is_open == self.wire.is_open
-            assert (42 in self.processor._selector.connections) == self.connection.is_open
+            assert (42 in self.processor._set.selector.connections) == self.connection.is_open
             if not self.connection.is_open:
                 assert 42 not in self.poller.registered
                 held = sum(len(request.payload) for request in self.queue)

@@ -1,7 +1,7 @@
 """The Processor: reads requests from its connections and writes the responses out.
 
-Kafka's network thread runs seven steps in a loop. Here they are three tasks that share one
-selector and one table of connections, because each waits for something else:
+Kafka's network thread runs seven steps in a loop. Here they are tasks that share one set of
+connections (``connection_set``: selector, deadlines, close), because each waits for something else:
 
 =====================  ===========================================================
 task                   Kafka's step
@@ -9,7 +9,7 @@ task                   Kafka's step
 take new connections   configureNewConnections
 take responses         processNewResponses, processCompletedSends
 poll                   poll, processCompletedReceives, processDisconnected
-expire                 the idle expiry within poll
+deadlines              the idle expiry within poll
 =====================  ===========================================================
 
 Between two checkpoints each of them has the connections to itself; nothing here needs a lock.
@@ -33,7 +33,8 @@ import trio
 from trio_kafka_net.errors import FatalExitError, RemoteProtocolError
 
 from .connection import Connection, DisconnectCause, MuteEvent, NewConnection
-from .deadlines import Deadlines, Patience
+from .connection_set import ConnectionSet, end_request
+from .deadlines import Patience
 from .framing import EndOfStream, Receive, Send
 from .memory_pool import MemoryPool
 from .request_channel import (
@@ -46,7 +47,7 @@ from .request_channel import (
     SendResponse,
     StartThrottlingResponse,
 )
-from .selector import BROKEN, PEER_CLOSED, WRITABLE, Selector
+from .selector import WRITABLE, Selector
 from .supervision import FailureCount
 
 log = logging.getLogger(__name__)
@@ -61,9 +62,6 @@ _READY_PER_PASS = 128
 """Connections served between two checkpoints, so that handlers get their turn."""
 
 _RESPONSES_PER_PASS = 128
-
-_DISCARD_BYTES = 64 * 1024
-"""Unread bytes forgotten at once when a connection ends."""
 
 _BYTES_PER_PASS = 4 * 1024 * 1024
 """Payload read between two checkpoints; about a millisecond of copying."""
@@ -108,23 +106,21 @@ class Processor:
         self._pool = memory_pool
         self._parse = parse
         self._max_frame_bytes = max_frame_bytes
-        self._selector = Selector() if selector is None else selector
-        self._deadlines = Deadlines(Patience() if patience is None else patience)
-        self._sooner = trio.Event()  # set when a deadline came up before the one waited for
-        self._awaited_deadline = math.inf
+        self._set = ConnectionSet(
+            Selector() if selector is None else selector,
+            memory_pool,
+            Patience() if patience is None else patience,
+        )
         self._failures = FailureCount(f"Processor {processor_id}")
         self._next_index = 0
         self._now = 0.0
         self._is_draining = False
-        self._empty = trio.Event()
         self._running = trio.CancelScope()
         self._ended = trio.Event()
         self._heirs: Sequence[Processor] = ()
         self._bytes_this_pass = 0
         # (descriptor, events) reported but not served, because the pass had read enough
         self._unserved: list[tuple[int, int]] = []
-        # {connection: the memory pool's way to wake it}, connections whose frame awaits memory
-        self._memory_waiters: dict[Connection, Callable[[], None]] = {}
         self.new_connections, self._accepted = trio.open_memory_channel[NewConnection](
             NEW_CONNECTIONS
         )
@@ -136,7 +132,7 @@ class Processor:
     @property
     def connection_count(self) -> int:
         """Connections open now."""
-        return len(self._selector.connections)
+        return len(self._set)
 
     @property
     def response_queue_size(self) -> int:
@@ -163,7 +159,7 @@ class Processor:
             nursery.start_soon(self._take_new_connections)
             nursery.start_soon(self._take_responses)
             nursery.start_soon(self._poll)
-            nursery.start_soon(self._expire)
+            nursery.start_soon(self._set.run_deadlines)
             task_status.started()
 
     async def drain(self) -> None:
@@ -174,12 +170,10 @@ class Processor:
         Cancellation: what is still open stays open, cancelling ``run`` closes it.
         """
         self._is_draining = True
-        for connection in list(self._selector.connections.values()):
+        for connection in self._set:
             if connection.request is None:
-                self._part_with(connection)
-        while self._selector.connections:
-            self._empty = trio.Event()
-            await self._empty.wait()
+                self._set.part_with(connection)
+        await self._set.wait_empty()
 
     async def retire(self, heirs: Sequence[Processor]) -> None:
         """End ``run`` and hand every connection over; none is closed.
@@ -204,11 +198,8 @@ class Processor:
                 next(next_heir).register(self._accepted.receive_nowait())
             except trio.WouldBlock:
                 break
-        for connection in list(self._selector.connections.values()):
-            self._selector.remove(connection)
-            wake = self._memory_waiters.pop(connection, None)
-            if wake is not None:
-                self._pool.forget(wake)
+        for connection in self._set:
+            self._set.take_out(connection)
             next(next_heir)._adopt(connection)
         while True:
             try:
@@ -219,18 +210,10 @@ class Processor:
 
     def _adopt(self, connection: Connection) -> None:
         """Take over a connection that another Processor had."""
-        now = trio.current_time()
         connection.processor = self
-        self._selector.register(connection)
-        connection.frame_is_watched = connection.send_is_watched = False
-        self._deadlines.connection_opened(connection)
-        if connection.frame_begun is not None:
-            self._deadlines.frame_begun(connection, connection.frame_begun)
-        if connection.pending_send is not None:
-            self._deadlines.send_stalled(connection, now)
-        self._note_deadline()
+        self._set.add(connection, trio.current_time())
         if connection.receive.awaits_memory:
-            self._await_memory(connection)
+            self._set.await_memory(connection, self._retry_with_memory)
 
     # -- new connections ----------------------------------------------------------------------
 
@@ -266,14 +249,12 @@ class Processor:
             remote_address=remote,
         )
         connection.last_active = now
-        self._selector.register(connection)
-        self._deadlines.connection_opened(connection)
-        self._note_deadline()
+        self._set.add(connection, now)
 
     # -- poll: completed receives and room to write -------------------------------------------
 
     async def _poll(self) -> None:
-        selector = self._selector
+        selector = self._set.selector
         while True:
             await selector.wait_ready()
             # no checkpoint until the end of the pass
@@ -288,7 +269,7 @@ class Processor:
                 self._failures.survive(error)
 
     def _serve_ready(self, ready: list[tuple[int, int]]) -> None:
-        connections = self._selector.connections
+        connections = self._set.selector.connections
         self._bytes_this_pass = 0
         for number, (fd, events) in enumerate(ready):
             connection = connections.get(fd)
@@ -310,9 +291,9 @@ class Processor:
         if not events & ~WRITABLE or not connection.is_open:
             return
         if connection.is_lingering:
-            self._discard_unread(connection)
+            self._set.discard_unread(connection)
         elif connection.mute_state or connection.receive.awaits_memory:
-            self._silence(connection, events)
+            self._set.silence(connection, events)
         else:
             self._receive(connection)
 
@@ -324,13 +305,13 @@ class Processor:
         except BlockingIOError:
             return
         except EndOfStream:
-            self._close(connection, DisconnectCause.PEER_CLOSED)
+            self._set.close(connection, DisconnectCause.PEER_CLOSED)
             return
         except RemoteProtocolError as error:
             self._refuse(connection, error)
             return
         except OSError:
-            self._close(connection, DisconnectCause.PEER_RESET)
+            self._set.close(connection, DisconnectCause.PEER_RESET)
             return
         connection.last_active = self._now
         if is_whole:
@@ -340,10 +321,9 @@ class Processor:
             self._queue_request(connection, payload)
             return
         if connection.frame_begun is None:
-            self._deadlines.frame_begun(connection, self._now)
-            self._note_deadline()
+            self._set.frame_begun(connection, self._now)
         if receive.awaits_memory:
-            self._await_memory(connection)
+            self._set.await_memory(connection, self._retry_with_memory)
 
     def _queue_request(self, connection: Connection, payload: memoryview) -> None:
         try:
@@ -355,7 +335,7 @@ class Processor:
         except Exception:
             self._pool.release(len(payload))
             log.exception("%s: parsing a request failed", connection.connection_id)
-            self._close(connection, DisconnectCause.UNEXPECTED)
+            self._set.close(connection, DisconnectCause.UNEXPECTED)
             return
         request.hold_memory(self._pool, len(payload))
         request.start_time_ns = perf_counter_ns()
@@ -364,39 +344,17 @@ class Processor:
         connection.on(MuteEvent.REQUEST_RECEIVED)
         self._request_channel.put(request)
 
-    def _silence(self, connection: Connection, events: int) -> None:
-        """Something arrived for a connection that is not to be read now."""
-        if events & (PEER_CLOSED | BROKEN) and not connection.peer_gone:
-            connection.peer_gone = True
-            request = connection.request
-            if request is not None and request.parked_scope is not None:
-                request.parked_scope.cancel()
-        connection.reads_interest = False
-        if events & BROKEN:
-            self._selector.suspend(connection)  # would be reported for ever
-        else:
-            self._selector.update(connection)
-
-    def _listen_again(self, connection: Connection) -> None:
-        if not connection.reads_interest:
-            connection.reads_interest = True
-            self._selector.update(connection)
-
-    def _await_memory(self, connection: Connection) -> None:
-        def wake() -> None:
-            del self._memory_waiters[connection]
-            self._now = trio.current_time()
-            try:
-                self._receive(connection)
-                if connection.is_open:
-                    self._listen_again(connection)
-            except (FatalExitError, MemoryError):
-                raise
-            except Exception as error:
-                self._fail(connection, error)
-
-        self._memory_waiters[connection] = wake
-        self._pool.notify_when_free(wake)
+    def _retry_with_memory(self, connection: Connection) -> None:
+        self._now = trio.current_time()
+        try:
+            self._receive(connection)
+            if connection.is_open:
+                self._set.listen_again(connection)
+        except (FatalExitError, MemoryError):
+            raise
+        except Exception as error:
+            # Not the failure of whoever freed the memory.
+            self._fail(connection, error)
 
     # -- responses ----------------------------------------------------------------------------
 
@@ -421,10 +379,7 @@ class Processor:
         except (FatalExitError, MemoryError):
             raise
         except Exception as error:
-            connection = response.request.connection
-            if connection.is_open:
-                self._close(connection, DisconnectCause.UNEXPECTED)
-            self._failures.survive(error)
+            self._fail(response.request.connection, error)
 
     def _apply(self, response: Response) -> None:
         request = response.request
@@ -439,7 +394,7 @@ class Processor:
             self._complete(connection)
         elif type(response) is CloseConnectionResponse:
             request.response_dequeue_time_ns = perf_counter_ns()
-            self._close(connection, response.cause)
+            self._set.close(connection, response.cause)
         elif type(response) is StartThrottlingResponse:
             connection.on(MuteEvent.THROTTLE_STARTED)
         elif type(response) is EndThrottlingResponse:
@@ -453,7 +408,7 @@ class Processor:
             is_done = False
         except OSError as error:
             log.debug("%s: sending failed: %s", connection.connection_id, error)
-            self._close(connection, DisconnectCause.SEND_FAILED)
+            self._set.close(connection, DisconnectCause.SEND_FAILED)
             return
         connection.last_active = self._now
         if is_done:
@@ -461,9 +416,8 @@ class Processor:
         else:
             connection.pending_send = send
             connection.writes_interest = True
-            self._selector.update(connection)
-            self._deadlines.send_stalled(connection, self._now)
-            self._note_deadline()
+            self._set.selector.update(connection)
+            self._set.send_stalled(connection, self._now)
 
     def _continue_send(self, connection: Connection) -> None:
         send = connection.pending_send
@@ -475,20 +429,20 @@ class Processor:
             return
         except OSError as error:
             log.debug("%s: sending failed: %s", connection.connection_id, error)
-            self._close(connection, DisconnectCause.SEND_FAILED)
+            self._set.close(connection, DisconnectCause.SEND_FAILED)
             return
         connection.last_active = self._now
         if is_done:
             connection.pending_send = None
             connection.writes_interest = False
-            self._selector.update(connection)
+            self._set.selector.update(connection)
             self._complete(connection)
 
     def _complete(self, connection: Connection) -> None:
         """The response of the request in progress is out, or there is none to send."""
-        self._end_request(connection)
+        end_request(connection)
         if self._is_draining:
-            self._part_with(connection)
+            self._set.part_with(connection)
             return
         connection.on(MuteEvent.RESPONSE_SENT)
         self._unmute(connection)
@@ -496,12 +450,7 @@ class Processor:
     def _unmute(self, connection: Connection) -> None:
         connection.on(MuteEvent.UNMUTE)
         if not connection.mute_state:
-            self._listen_again(connection)
-
-    def _end_request(self, connection: Connection) -> None:
-        request, connection.request = connection.request, None
-        if request is not None:
-            request.end_time_ns = perf_counter_ns()
+            self._set.listen_again(connection)
 
     # -- the end of a connection --------------------------------------------------------------
 
@@ -512,7 +461,7 @@ class Processor:
             Exception: ``error``, if this happened too often lately and the server shall stop.
         """
         if connection.is_open:
-            self._close(connection, DisconnectCause.UNEXPECTED)
+            self._set.close(connection, DisconnectCause.UNEXPECTED)
         if isinstance(error, OSError):
             log.warning("%s: closed: %s", connection.connection_id, error)
         else:
@@ -520,66 +469,7 @@ class Processor:
 
     def _refuse(self, connection: Connection, error: RemoteProtocolError) -> None:
         log.warning("%s: closing: %s", connection.connection_id, error)
-        self._close(connection, DisconnectCause.INVALID_REQUEST)
-
-    def _close(self, connection: Connection, cause: DisconnectCause) -> None:
-        """Close and give everything back: descriptor, memory, place in the limits."""
-        connection.cause = cause
-        log.debug("%s: closed: %s", connection.connection_id, cause.label)
-        try:
-            self._selector.remove(connection)
-        finally:
-            # Whatever the selector said, nothing of the connection is kept.
-            self._give_back(connection)
-            connection.transport.close()
-            if not self._selector.connections:
-                self._empty.set()
-
-    def _part_with(self, connection: Connection) -> None:
-        """Close without taking back what was sent.
-
-        Closing a socket with unread bytes resets the connection, and the reset destroys what the
-        peer has not read yet: the last response. So if there is anything unread, sending ends
-        first, and the connection closes when the peer does.
-        """
-        if not self._discard_unread(connection):
-            return
-        try:
-            connection.transport.end_sending()
-        except OSError:
-            self._close(connection, DisconnectCause.SHUTDOWN)
-            return
-        connection.is_lingering = True
-        self._listen_again(connection)
-
-    def _discard_unread(self, connection: Connection) -> bool:
-        """Read and forget what is there; close if that was all. Returns whether there was any."""
-        try:
-            if connection.transport.recv_into(bytearray(_DISCARD_BYTES)):
-                return True
-        except BlockingIOError:
-            if connection.is_lingering:
-                return False
-        except OSError:
-            pass
-        self._close(connection, DisconnectCause.SHUTDOWN)
-        return False
-
-    def _give_back(self, connection: Connection) -> None:
-        self._deadlines.connection_closed()
-        wake = self._memory_waiters.pop(connection, None)
-        if wake is not None:
-            self._pool.forget(wake)
-        held = connection.receive.discard()
-        connection.pending_send = None
-        request = connection.request
-        self._end_request(connection)
-        if request is not None and request.parked_scope is not None:
-            request.parked_scope.cancel()
-        if connection.slot is not None:
-            connection.slot.release()
-        if held:
-            self._pool.release(held)  # last: it may wake others
+        self._set.close(connection, DisconnectCause.INVALID_REQUEST)
 
     def _close_all(self) -> None:
         self.new_connections.close()
@@ -588,23 +478,4 @@ class Processor:
                 self._accepted.receive_nowait().close()
             except (trio.WouldBlock, trio.EndOfChannel):
                 break
-        for connection in list(self._selector.connections.values()):
-            self._close(connection, DisconnectCause.SHUTDOWN)
-        self._selector.close()
-
-    # -- deadlines ----------------------------------------------------------------------------
-
-    def _note_deadline(self) -> None:
-        if self._deadlines.next() < self._awaited_deadline:
-            self._sooner.set()
-
-    async def _expire(self) -> None:
-        while True:
-            self._sooner = trio.Event()
-            self._awaited_deadline = self._deadlines.next()
-            with trio.move_on_at(self._awaited_deadline):
-                await self._sooner.wait()
-            for connection, cause in self._deadlines.expired(trio.current_time()):
-                if connection.is_open:
-                    log.info("%s: closing: %s", connection.connection_id, cause.label)
-                    self._close(connection, cause)
+        self._set.close_all()
