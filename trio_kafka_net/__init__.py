@@ -10,6 +10,7 @@ from .errors import RemoteProtocolError as RemoteProtocolError
 from .errors import TrioKafkaError as TrioKafkaError
 from .network.connection import Connection as Connection
 from .network.connection import DisconnectCause as DisconnectCause
+from .network.principal import KafkaPrincipal as KafkaPrincipal
 from .network.request_channel import Request as Request
 from .network.socket_server import SocketServer as SocketServer
 from .network.socket_server import serve_frames as serve_frames

@@ -11,7 +11,6 @@ NOT, MUTED = MuteState.NOT_MUTED, MuteState.MUTED
 RESP, THR = MuteState.MUTED_AND_RESPONSE_PENDING, MuteState.MUTED_AND_THROTTLED
 BOTH = MuteState.MUTED_AND_THROTTLED_AND_RESPONSE_PENDING
 
-# KC-03, GX-14: every state × event. What is missing here is illegal.
 LEGAL = {
     (NOT, E.MUTE): MUTED,
     (NOT, E.UNMUTE): NOT,
@@ -50,6 +49,7 @@ def connection() -> Connection:
 @pytest.mark.parametrize("state", MuteState)
 @pytest.mark.parametrize("event", MuteEvent)
 def test_mute_table(state, event):
+    """KC-03, GX-14: every state × event; what LEGAL does not have is refused."""
     subject = connection()
     subject.mute_state = state
     if (state, event) in LEGAL:

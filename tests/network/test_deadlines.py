@@ -28,6 +28,7 @@ def connection(**state) -> SimpleNamespace:
 
 
 def test_silence_ends_a_connection_and_activity_keeps_it():
+    """SEL-14, SEL-17."""
     deadlines = Deadlines(PATIENCE)
     silent, active = connection(), connection()
     deadlines.connection_opened(silent)
@@ -40,7 +41,7 @@ def test_silence_ends_a_connection_and_activity_keeps_it():
 
 
 def test_a_request_in_progress_is_never_idle():
-    """Unlike SS-16: a request that takes long keeps its connection (§11.2 no. 10)."""
+    """SS-16, SS-17, SEL-16, otherwise than Kafka: such a connection is kept."""
     deadlines = Deadlines(PATIENCE)
     busy = connection(request=object())
     deadlines.connection_opened(busy)

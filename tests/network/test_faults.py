@@ -235,7 +235,7 @@ async def test_running_out_of_memory_is_not_survived(faults, connect):
 async def test_a_client_that_is_gone_when_its_response_is_written_harms_nobody(
     serve, connect, size, caplog
 ):
-    """SS-36, SS-37, SS-40, SS-47: small (fails on read) and large (fails on write)."""
+    """SS-46, SS-47, SS-48: small (fails on read) and large (fails on write)."""
     gate = trio.Event()
     started = trio.Event()
 

@@ -56,7 +56,7 @@ def frame(payload: bytes) -> bytes:
 
 @given(st.binary(max_size=200), st.lists(st.integers(1, 50)))
 def test_receive_whatever_the_chunks_gives_the_frame(payload, chunks):
-    """NR-01, NR-03: resumable at every byte."""
+    """NR-01, NR-03, KC-02: resumable at every byte, and ready for the next frame."""
     wire = Wire(frame(payload), [*chunks, *([1] * 300)])
     receive = Receive(1000, allocate)
     while not receive.read_from(wire):

@@ -18,6 +18,7 @@ def test_pool_grants_while_a_byte_is_free_and_counts_exactly():
 
 
 def test_pool_without_a_bound_never_refuses():
+    """MP-01: Kafka refuses such a size; here it is how ``queued.max.request.bytes`` is off."""
     pool = MemoryPool(-1)
     assert len(pool.try_allocate(1 << 20)) == 1 << 20
     assert len(pool.try_allocate(5)) == 5

@@ -37,6 +37,7 @@ async def test_a_full_channel_keeps_the_order_of_arrival():
 @pytest.mark.parametrize("first", ["respond", "respond_nothing", "close_connection"])
 @pytest.mark.parametrize("second", ["respond", "respond_nothing", "close_connection"])
 def test_a_request_is_answered_once(first, second):
+    """KC-01, SEL-02: a second send for the same request is an error of the caller."""
     subject = request()
     finish = {
         "respond": lambda: subject.respond(BytesSend(b"")),

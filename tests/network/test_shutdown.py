@@ -64,7 +64,7 @@ class Load:
 
 
 async def test_a_stop_under_load_finishes_everything_in_hand(nursery, connect, autojump_clock):
-    """GX-11: full request queue, requests waiting for room, running, parked, half written."""
+    """GX-11, RH-09: full queue, requests waiting for room, running, parked, half written."""
     load = Load()
     clients = await load.start(nursery, connect)
     stopped = trio.Event()

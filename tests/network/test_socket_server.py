@@ -11,6 +11,7 @@ import trio.testing
 
 from trio_kafka_net import (
     CloseConnection,
+    DisconnectCause,
     ListenerConfig,
     RemoteProtocolError,
     Request,
@@ -18,7 +19,8 @@ from trio_kafka_net import (
     SocketServerConfig,
     serve_frames,
 )
-from trio_kafka_net.network.framing import FileRegion, Send
+from trio_kafka_net.network.connection import MuteState
+from trio_kafka_net.network.framing import BytesSend, FileRegion, Send
 from trio_kafka_net.network.socket_server import answering
 
 from .client import FrameClient
@@ -81,6 +83,7 @@ async def test_many_connections_keep_their_own_order(serve, connect):
 
 
 async def test_pipelined_requests_are_answered_in_order(serve, connect):
+    """SEL-11: a muted connection yields nothing until it is unmuted."""
     server = await serve(echo)
     client = await connect(server.bound_port())
     messages = [str(number).encode() for number in range(200)]
@@ -89,7 +92,7 @@ async def test_pipelined_requests_are_answered_in_order(serve, connect):
 
 
 async def test_pipelined_requests_before_a_close_are_all_served(serve, connect):
-    """SS-12, SS-49, G5."""
+    """SS-12, SS-49, SS-54, SEL-18, G5: one at a time, the rest stays in the kernel."""
     seen = []
     server = await serve(lambda request: seen.append(bytes(request.payload)) or b"")
     client = await connect(server.bound_port())
@@ -102,7 +105,7 @@ async def test_pipelined_requests_before_a_close_are_all_served(serve, connect):
 
 
 async def test_a_partial_frame_before_a_close_is_dropped(serve, connect):
-    """SS-51, SS-52."""
+    """SS-51, SS-52, SS-55, SEL-19."""
     seen = []
     server = await serve(lambda request: seen.append(bytes(request.payload)) or b"")
     client = await connect(server.bound_port())
@@ -455,24 +458,135 @@ async def test_a_port_in_use_stops_the_start_and_names_it(serve):
     assert caught.value.errno == errno.EADDRINUSE
 
 
-async def test_throttling_keeps_the_connection_muted_beyond_the_response(serve, connect):
-    """SS-21, G3: the response goes out at once, the next request waits for the delay."""
-    requests = []
+class Throttled:
+    """A server whose first answer, of either kind, begins a throttle."""
 
-    def handler(request: Request) -> memoryview:
-        requests.append(request)
-        if request.payload == b"1":
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.requests: list[Request] = []
+        listener = ListenerConfig(name="PLAINTEXT", host="127.0.0.1", port=0)
+        self.server = SocketServer([listener], handle=self.handle)
+
+    def handle(self, request: Request) -> None:
+        self.requests.append(request)
+        if len(self.requests) == 1:
             request.start_throttling()
-        return request.payload
+        if self.kind == "response":
+            request.respond(BytesSend(request.payload))
+        else:
+            request.respond_nothing()
+
+
+@pytest.mark.parametrize("kind", ["response", "nothing"])
+async def test_throttling_keeps_the_connection_muted_beyond_the_answer(nursery, connect, kind):
+    """SS-21, SS-23, G3: the answer goes out at once, the next request waits for the delay."""
+    throttled = Throttled(kind)
+    await nursery.start(throttled.server.run)
+    client = await connect(throttled.server.bound_port())
+    await client.send(b"1", b"2")
+    await trio.testing.wait_all_tasks_blocked(0.005)
+    (request,) = throttled.requests
+    assert MuteState.MUTED_AND_THROTTLED is request.connection.mute_state
+    if kind == "response":
+        assert b"1" == await client.receive()
+    request.end_throttling()
+    await trio.testing.wait_all_tasks_blocked(0.005)
+    assert 2 == len(throttled.requests)
+    await client.stream.aclose()
+    await throttled.server.stop()
+
+
+@pytest.mark.parametrize("kind", ["response", "nothing"])
+async def test_a_delay_that_is_over_before_the_answer_changes_nothing(nursery, connect, kind):
+    """SS-22, SS-24."""
+    throttled = Throttled(kind)
+    original = throttled.handle
+
+    def end_at_once(request: Request) -> None:
+        if not throttled.requests:
+            request.start_throttling()
+            request.end_throttling()
+            throttled.requests.append(request)
+        original(request)
+
+    throttled.server.data_plane.handler_pool._handle = end_at_once
+    await nursery.start(throttled.server.run)
+    client = await connect(throttled.server.bound_port())
+    await client.send(b"1", b"2")
+    await trio.testing.wait_all_tasks_blocked(0.005)
+    assert 3 == len(throttled.requests)
+    assert MuteState.NOT_MUTED is throttled.requests[0].connection.mute_state
+    await client.stream.aclose()
+    await throttled.server.stop()
+
+
+async def test_everybody_is_anonymous_without_authentication(serve, connect):
+    """SS-35."""
+    server = await serve(lambda request: str(request.connection.principal).encode())
+    client = await connect(server.bound_port())
+    assert b"User:ANONYMOUS" == await client.ask(b"who am I")
+
+
+async def test_a_peer_that_closes_with_nothing_sent_is_gone_at_once(serve, connect):
+    """SS-50, SEL-01: and the same address may connect again."""
+    server = await serve(echo)
+    client = await connect(server.bound_port())
+    await client.ask(b"x")
+    address = client.stream.socket.getsockname()
+    client.reset()
+    await settle(server)
+    again = trio.socket.socket()
+    again.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_REUSEADDR, 1)
+    await again.bind(address)
+    await again.connect(("127.0.0.1", server.bound_port()))
+    async with trio.SocketStream(again) as stream:
+        assert b"y" == await FrameClient(stream).ask(b"y")
+
+
+async def test_pipelined_requests_stop_being_served_when_a_response_cannot_be_sent(serve, connect):
+    """SS-53, SS-56: three requests, then RST; the first answer fails, the others are not read."""
+    seen = []
+    gate = trio.Event()
+
+    async def handler(request: Request) -> bytes:
+        seen.append(bytes(request.payload))
+        await gate.wait()
+        return b"z" * 550_000
 
     server = await serve(handler)
     client = await connect(server.bound_port())
-    await client.send(b"1", b"2")
-    assert b"1" == await client.receive()
+    await client.send(b"1", b"2", b"3")
     await trio.testing.wait_all_tasks_blocked(0.005)
-    assert 1 == len(requests)
-    requests[0].end_throttling()
-    assert b"2" == await client.receive()
+    client.reset()
+    await trio.testing.wait_all_tasks_blocked(0.005)
+    gate.set()
+    await settle(server)
+    assert [b"1"] == seen
+
+
+async def test_a_connection_closed_by_another_one_in_the_same_pass_is_skipped(nursery, connect):
+    """SEL-27: closing while completed receives are being served."""
+    connections = []
+
+    def parse(connection, payload) -> Request:
+        connections.append(connection)
+        if payload == b"kill":
+            for other in connections[:-1]:
+                other.processor._set.close(other, DisconnectCause.HANDLER)
+        return Request(connection, payload)
+
+    listener = ListenerConfig(name="PLAINTEXT", host="127.0.0.1", port=0)
+    config = SocketServerConfig(num_network_threads=1)
+    server = SocketServer([listener], handle=answering(echo), config=config, parse=parse)
+    await nursery.start(server.run)
+    victim, killer = [await connect(server.bound_port()) for _ in range(2)]
+    assert b"x" == await victim.ask(b"x")
+    await killer.send(b"kill")
+    await victim.send(b"never answered")
+    assert b"kill" == await killer.receive()
+    assert b"" == await victim.wait_closed()
+    await killer.stream.aclose()
+    await server.stop()
 
 
 async def test_no_op_lets_the_next_request_through(nursery, connect):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from trio_kafka_net.network.handler_pool import RequestHandlerPool
+from trio_kafka_net.network.principal import KafkaPrincipal
 
 if TYPE_CHECKING:
     from trio_kafka_net.broker.local_broker import LocalBroker
@@ -55,8 +56,8 @@ class RequestContext:
         return self.request.client_id or ""
 
     @property
-    def principal(self) -> Any:
-        """Who the client is; None on a listener without authentication."""
+    def principal(self) -> KafkaPrincipal:
+        """Who the client is; ANONYMOUS on a listener without authentication."""
         return self.request.connection.principal
 
     @property

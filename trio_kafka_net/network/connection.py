@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from trio_kafka_net.errors import LocalProtocolError
 
 from .framing import Receive, Send
+from .principal import ANONYMOUS, KafkaPrincipal
 from .transport import TransportLayer
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class Connection:
         self.local_address = local_address
         self.remote_address = remote_address
         """Host and port of the peer, as the kernel said at accept."""
-        self.principal: Any = None
+        self.principal: KafkaPrincipal = ANONYMOUS
         """Who the peer is; set by whoever authenticates it."""
         self.client_software_name = "unknown"
         self.client_software_version = "unknown"
