@@ -13,8 +13,9 @@ How a frame is read:
 3. The payload, straight into that memory. It is never copied again: the request's payload, and
    every slice of it, is a view of this buffer.
 
-Users with another framing subclass both: a ``Receive`` needs ``read_from``, ``take_payload``
-and ``discard``; a ``Send`` needs ``write_to`` and ``size``.
+Another framing is a subclass of both: a ``Receive`` needs ``read_from``, ``take_payload`` and
+``discard``, and ``has_buffered`` if it reads beyond the end of a frame; a ``Send`` needs
+``write_to`` and ``size``.
 """
 
 from __future__ import annotations
@@ -82,6 +83,9 @@ class Receive:
         self._size = -1
         self._payload: memoryview | None = None
         self._filled = 0
+
+    has_buffered = False
+    """Whether bytes of a later frame are in here already, where no selector reports them."""
 
     @property
     def awaits_memory(self) -> bool:

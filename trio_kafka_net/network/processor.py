@@ -25,6 +25,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import cycle
 from time import perf_counter_ns
 
@@ -35,7 +36,7 @@ from trio_kafka_net.errors import FatalExitError, RemoteProtocolError
 from .connection import Connection, DisconnectCause, MuteEvent, NewConnection
 from .connection_set import ConnectionSet, end_request
 from .deadlines import Patience
-from .framing import EndOfStream, Receive, Send
+from .framing import Allocate, EndOfStream, Receive, Send
 from .memory_pool import MemoryPool
 from .request_channel import (
     CloseConnectionResponse,
@@ -54,6 +55,9 @@ log = logging.getLogger(__name__)
 
 ParseRequest = Callable[[Connection, memoryview], Request]
 """Turns a frame into a request; raises RemoteProtocolError for one that cannot be answered."""
+
+ReceiveType = Callable[[int, Allocate], Receive]
+"""Makes the ``Receive`` of a new connection: (largest payload in bytes, where memory is from)."""
 
 NEW_CONNECTIONS = 20
 """Connections that may wait for a Processor; Kafka's constant."""
@@ -84,6 +88,7 @@ class Processor:
         parse: ParseRequest = Request,
         max_frame_bytes: int,
         patience: Patience | None = None,
+        receive_type: ReceiveType = Receive,
         selector: Selector | None = None,
     ) -> None:
         """Serve nothing yet; ``run`` does.
@@ -97,6 +102,7 @@ class Processor:
             parse: makes a request of a whole frame.
             max_frame_bytes: larger announced frames close the connection.
             patience: how slow a peer may be; as slow as it likes if not given.
+            receive_type: makes the ``Receive`` of a connection.
             selector: for tests; a fresh one otherwise.
         """
         self.processor_id = processor_id
@@ -105,7 +111,7 @@ class Processor:
         self._request_channel = request_channel
         self._pool = memory_pool
         self._parse = parse
-        self._max_frame_bytes = max_frame_bytes
+        self._new_receive = partial(receive_type, max_frame_bytes, memory_pool.try_allocate)
         self._set = ConnectionSet(
             Selector() if selector is None else selector,
             memory_pool,
@@ -242,7 +248,7 @@ class Processor:
         connection = Connection(
             f"{local[0]}:{local[1]}-{remote[0]}:{remote[1]}-{self.processor_id}-{index}",
             new.transport,
-            receive=Receive(self._max_frame_bytes, self._pool.try_allocate),
+            receive=self._new_receive(),
             processor=self,
             slot=new.slot,
             local_address=local,
@@ -451,6 +457,8 @@ class Processor:
         connection.on(MuteEvent.UNMUTE)
         if not connection.mute_state:
             self._set.listen_again(connection)
+            if connection.receive.has_buffered:
+                self._receive(connection)  # the selector cannot know of it
 
     # -- the end of a connection --------------------------------------------------------------
 

@@ -31,11 +31,11 @@ from trio_kafka_net.errors import ConfigError
 from .acceptor import Acceptor
 from .connection_quotas import ConnectionQuotas
 from .deadlines import Patience
-from .framing import Buffer, BytesSend, Send
+from .framing import Buffer, BytesSend, Receive, Send
 from .handler_pool import Handle, RequestHandlerPool
 from .listener import Listener
 from .memory_pool import MemoryPool
-from .processor import ParseRequest, Processor
+from .processor import ParseRequest, Processor, ReceiveType
 from .request_channel import Request, RequestChannel
 
 CONTROL_PLANE_QUEUE = 20
@@ -53,6 +53,7 @@ class Plane:
         *,
         parse: ParseRequest,
         handle: Handle,
+        receive_type: ReceiveType,
         processor_ids: Iterator[int],
     ) -> None:
         """Put a plane together; nothing runs yet.
@@ -63,6 +64,7 @@ class Plane:
             config: sizes of everything; the control plane uses Kafka's constants instead.
             parse: makes a request of a frame.
             handle: runs a request.
+            receive_type: makes the ``Receive`` of a connection.
             processor_ids: ids that are unique within the server.
         """
         is_control = name == "control"
@@ -86,6 +88,7 @@ class Plane:
             parse=parse,
             max_frame_bytes=config.socket_request_max_bytes,
             patience=_patience(config),
+            receive_type=receive_type,
         )
         self._processor_ids = processor_ids
         self.acceptors = [
@@ -198,6 +201,7 @@ class SocketServer:
         parse: ParseRequest = Request,
         control_handle: Handle | None = None,
         control_parse: ParseRequest | None = None,
+        receive_type: ReceiveType = Receive,
     ) -> None:
         """Bind every listener; nothing is served before ``run``.
 
@@ -209,6 +213,7 @@ class SocketServer:
                 connection.
             control_handle: runs a request of the control plane; ``handle`` if not given.
             control_parse: the same for ``parse``.
+            receive_type: makes the ``Receive`` of a connection, for another framing.
 
         Raises:
             OSError: a port could not be bound; those bound before are closed again.
@@ -226,6 +231,7 @@ class SocketServer:
                 control,
                 config,
                 parse=control_parse or parse,
+                receive_type=receive_type,
                 handle=control_handle or handle,
                 processor_ids=ids,
             )
@@ -235,6 +241,7 @@ class SocketServer:
             config,
             parse=parse,
             handle=handle,
+            receive_type=receive_type,
             processor_ids=ids,
         )
         self.listeners = bound
