@@ -120,6 +120,8 @@ class Broker:
                     await planes.start(self.socket_server.run)
                     task_status.started(self)
                     await self._stop_requested.wait()
+                    # A long poll has nothing half done: it would only make everybody wait.
+                    self.local.end_long_polls()
                     await self.socket_server.stop()
                 services.cancel_scope.cancel()
         finally:

@@ -6,10 +6,16 @@ Behaviour:
       version 0, as Kafka 4 lists it for old librdkafka, and served from version 3
     * Metadata names the endpoints of the listener that it is asked on, so a client stays there
     * without an authorizer every operation is authorized (KIP-430), as Kafka says then
+    * a topic asked for several times is described once
+    * auto creation answers when the topic is there, so the client need not ask again; it makes at
+      most 100 topics a request (the rest is unknown until the client asks again), and never an
+      internal one
+    * there are no features: their epoch is unknown (-1)
 Version notes:
     ApiVersions v3 client software name and version (KIP-511)
     Metadata v1 null topics are all topics, an empty list is none (v0: empty is all)
-    Metadata v4 auto topic creation can be declined · v10 topic ids (KIP-516)
+    Metadata v4 auto topic creation can be declined · v10, v11 topic ids in the answer only: in a
+    request they, or a null name, are INVALID_REQUEST · v12 topic ids (KIP-516)
     DescribeCluster v1 endpoint type (KIP-919) · v2 fenced brokers: there are none
 """
 
@@ -19,7 +25,11 @@ import re
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from trio_kafka_net.broker.metadata_cache import TopicMetadata, validate_topic_name
+from trio_kafka_net.broker.metadata_cache import (
+    INTERNAL_TOPICS,
+    TopicMetadata,
+    validate_topic_name,
+)
 from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.api_keys import ApiKey
 from trio_kafka_net.protocol.error_codes import ErrorCode
@@ -46,6 +56,12 @@ _TOPIC_OPERATIONS = 0b1101_1111_1000
 _NOT_ASKED = -(2**31)
 
 _BROKER_ENDPOINTS = 1
+_TOPIC_IDS_SINCE = 12
+_MAX_TOPICS_MADE = 100
+"""Topics that one Metadata request may make; each costs a few small files."""
+
+_AskedTopic = tuple[bytes, "str | None"]
+"""Topic id (zero if not given) and name."""
 
 
 def register(apis: KafkaApis) -> None:
@@ -64,9 +80,7 @@ def api_versions(ctx: RequestContext, request: ApiVersionsRequest) -> ApiVersion
         connection = ctx.request.connection
         connection.client_software_name = name
         connection.client_software_version = version
-    return ApiVersionsResponse(
-        api_keys=[_range(api) for api in ctx.apis.values()], finalized_features_epoch=0
-    )
+    return ApiVersionsResponse(api_keys=[_range(api) for api in ctx.apis.values()])
 
 
 def unsupported_api_versions(api: Api) -> ApiVersionsResponse:
@@ -87,30 +101,47 @@ def metadata(
     ctx: RequestContext, request: MetadataRequest
 ) -> MetadataResponse | Awaitable[MetadataResponse]:
     """Describe brokers and topics; topics that do not exist may be created on the way."""
-    names = _missing_topics(ctx, request)
-    if names:
-        return _create_then_describe(ctx, request, names)
-    return _describe(ctx, request)
+    asked = _asked_topics(ctx, request)
+    if asked and request.allow_auto_topic_creation and ctx.broker.config.auto_create_topics_enable:
+        names = _missing_topics(ctx, asked)
+        if names:
+            return _create_then_describe(ctx, request, asked, names)
+    return _describe(ctx, request, asked)
 
 
-def _missing_topics(ctx: RequestContext, request: MetadataRequest) -> list[str]:
-    """Names that are asked for, do not exist, and shall be created."""
-    if not (request.topics and request.allow_auto_topic_creation):
-        return []
-    broker = ctx.broker
-    if not broker.config.auto_create_topics_enable:
-        return []
-    return [
-        topic.name
-        for topic in request.topics
-        if topic.name is not None
-        and topic.topic_id == ZERO_UUID
-        and broker.metadata.get_topic(topic.name) is None
+def _asked_topics(ctx: RequestContext, request: MetadataRequest) -> list[_AskedTopic] | None:
+    """The topics that are asked for, each once; None for all.
+
+    Raises:
+        KafkaError: INVALID_REQUEST, the version does not allow what is asked.
+    """
+    topics = request.topics
+    if topics is None or (not topics and ctx.api_version == 0):
+        return None
+    asked = list(dict.fromkeys([(topic.topic_id, topic.name) for topic in topics]))
+    if ctx.api_version < _TOPIC_IDS_SINCE and any(
+        topic_id != ZERO_UUID or name is None for topic_id, name in asked
+    ):
+        raise KafkaError(ErrorCode.INVALID_REQUEST)
+    return asked
+
+
+def _missing_topics(ctx: RequestContext, asked: list[_AskedTopic]) -> list[str]:
+    """Names that do not exist and shall be created."""
+    get_topic = ctx.broker.metadata.get_topic
+    names = [
+        name
+        for topic_id, name in asked
+        if topic_id == ZERO_UUID
+        and name is not None
+        and get_topic(name) is None
+        and name not in INTERNAL_TOPICS
     ]
+    return names[:_MAX_TOPICS_MADE]
 
 
 async def _create_then_describe(
-    ctx: RequestContext, request: MetadataRequest, names: list[str]
+    ctx: RequestContext, request: MetadataRequest, asked: list[_AskedTopic], names: list[str]
 ) -> MetadataResponse:
     failures: dict[str, int] = {}
     for name in names:
@@ -119,14 +150,18 @@ async def _create_then_describe(
         except KafkaError as error:
             if error.code != ErrorCode.TOPIC_ALREADY_EXISTS:  # somebody was faster: fine
                 failures[name] = error.code
-    return _describe(ctx, request, failures)
+    return _describe(ctx, request, asked, failures)
 
 
 def _describe(
-    ctx: RequestContext, request: MetadataRequest, failures: dict[str, int] | None = None
+    ctx: RequestContext,
+    request: MetadataRequest,
+    asked: list[_AskedTopic] | None,
+    failures: dict[str, int] | None = None,
 ) -> MetadataResponse:
     broker = ctx.broker
     wants_cluster = request.include_cluster_authorized_operations
+    wants_topic = request.include_topic_authorized_operations
     return MetadataResponse(
         brokers=[
             MetadataResponse.Broker(node_id=node_id, host=endpoint.host, port=endpoint.port)
@@ -134,39 +169,35 @@ def _describe(
         ],
         cluster_id=broker.cluster_id,
         controller_id=broker.node_id,
-        topics=_topics(ctx, request, failures or {}),
+        topics=[_topic(topic, wants_topic) for topic in broker.metadata]
+        if asked is None
+        else [_asked_topic(ctx, each, wants_topic, failures or {}) for each in asked],
         cluster_authorized_operations=_CLUSTER_OPERATIONS if wants_cluster else _NOT_ASKED,
     )
 
 
-def _topics(
-    ctx: RequestContext, request: MetadataRequest, failures: dict[str, int]
-) -> list[MetadataResponse.Topic]:
+def _asked_topic(
+    ctx: RequestContext, asked: _AskedTopic, wants_operations: bool, failures: dict[str, int]
+) -> MetadataResponse.Topic:
     cache = ctx.broker.metadata
-    wants = request.include_topic_authorized_operations
-    if request.topics is None or (not request.topics and ctx.api_version == 0):
-        return [_topic(topic, wants) for topic in cache]
-    described = []
-    for asked in request.topics:
-        if asked.topic_id != ZERO_UUID:
-            topic = cache.get_topic_by_id(asked.topic_id)
-            code = ErrorCode.UNKNOWN_TOPIC_ID
-        elif asked.name is not None:
-            topic = cache.get_topic(asked.name)
-            code = _why_missing(asked.name, failures)
-        else:
-            topic, code = None, ErrorCode.INVALID_REQUEST
-        described.append(
-            MetadataResponse.Topic(
-                error_code=code,
-                # Before v12 a name cannot be null.
-                name=asked.name if asked.name is not None or ctx.api_version >= 12 else "",
-                topic_id=asked.topic_id,
+    topic_id, name = asked
+    if topic_id != ZERO_UUID:
+        topic = cache.get_topic_by_id(topic_id)
+        if topic is None:
+            return MetadataResponse.Topic(
+                error_code=ErrorCode.UNKNOWN_TOPIC_ID, name=None, topic_id=topic_id
             )
-            if topic is None
-            else _topic(topic, wants)
-        )
-    return described
+    elif name is None:
+        return MetadataResponse.Topic(error_code=ErrorCode.INVALID_REQUEST, name=None)
+    else:
+        topic = cache.get_topic(name)
+        if topic is None:
+            return MetadataResponse.Topic(
+                error_code=_why_missing(name, failures),
+                name=name,
+                is_internal=name in INTERNAL_TOPICS,
+            )
+    return _topic(topic, wants_operations)
 
 
 def _why_missing(name: str, failures: dict[str, int]) -> ErrorCode:

@@ -31,7 +31,7 @@ from trio_kafka_net.network.framing import Send
 from trio_kafka_net.network.handler_pool import RequestHandlerPool
 from trio_kafka_net.network.request_channel import Request
 from trio_kafka_net.protocol.api_keys import ApiKey
-from trio_kafka_net.protocol.error_codes import ErrorCode
+from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.headers import decode_request_header, response_header
 from trio_kafka_net.protocol.message import Message
 
@@ -172,7 +172,7 @@ class ApiDispatcher:
             raise error
         code, text = ErrorCode.UNKNOWN_SERVER_ERROR, None
         if isinstance(error, KafkaError):
-            code, text = ErrorCode(error.code), error.message
+            code, text = error_code_of(error), error.message
             log.debug("%r: %s", request, error)
         elif isinstance(error, StorageError):
             code = ErrorCode.KAFKA_STORAGE_ERROR

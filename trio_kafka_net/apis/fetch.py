@@ -1,18 +1,22 @@
 """Fetch.
 
-Versions: 4-18.
+Versions: Fetch 4-18.
 Behaviour:
     * record bytes go from the segment file to the socket by sendfile, as they were produced
     * waits until min_bytes are there or max_wait is over; parked, so it does not hold a handler
     * the first batch of the first partition that has one is whole, however large; everything else
-      keeps to the limits of partition and request, and may end in the middle of a batch
+      keeps to the limits of partition and request, and may end in the middle of a batch, but never
+      of its first
+    * an error of any partition is answered at once; Kafka lets unknown topics wait with the others
+    * a stop of the broker ends the wait: the answer is what is there
     * sessions (KIP-227) are declined: every answer has session id 0, which tells the client to go
       on with full requests, as a broker does whose session cache is full
     * replicas that fetch are refused with NOT_LEADER_OR_FOLLOWER: there are none here
 Version notes:
     v5 log start offset · v7 sessions · v9 leader epoch fencing (KIP-320) · v11 rack: every replica
     is here · v12 diverging epochs (KIP-595) · v13 topic ids (KIP-516) · v15 replica state
-    (KIP-903) · v16 node endpoints (KIP-951) · v17, v18 fields for replicas only
+    (KIP-903) · v16 current leader and its endpoint (KIP-951) · v17, v18 fields for replicas only
+    before v6 KAFKA_STORAGE_ERROR is NOT_LEADER_OR_FOLLOWER, which those clients know
 """
 
 from __future__ import annotations
@@ -21,7 +25,6 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 import attrs
-import trio
 
 from trio_kafka_net.broker.partition import Partition
 from trio_kafka_net.errors import KafkaError, StorageError
@@ -35,9 +38,13 @@ if TYPE_CHECKING:
 
 _TOPIC_IDS_SINCE = 13
 _REPLICA_STATE_SINCE = 15
+_CURRENT_LEADER_SINCE = 16
+_STORAGE_ERROR_SINCE = 6
 _READ_COMMITTED = 1
 _FULL_FETCH_EPOCHS = frozenset({-1, 0})
 """Session epochs of a request that carries everything: without a session, or to begin one."""
+
+_LEADER_ERRORS = frozenset({ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH})
 
 PartitionData = FetchResponse.PartitionData
 
@@ -51,7 +58,7 @@ def fetch(ctx: RequestContext, request: FetchRequest) -> FetchResponse | Awaitab
     """Read from partitions, at once if there is enough."""
     if request.session_epoch not in _FULL_FETCH_EPOCHS:
         # Nobody was given a session here; the client starts over with a full request.
-        raise KafkaError(ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
+        return FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
     reader = _Reader(ctx, request)
     response = reader.read()
     if reader.is_enough or request.max_wait_ms <= 0 or not reader.keys:
@@ -65,7 +72,7 @@ async def _wait(ctx: RequestContext, reader: _Reader) -> FetchResponse:
     response: FetchResponse | None = None
     async with ctx.parked("Fetch"):
         with (
-            trio.move_on_after(reader.request.max_wait_ms / 1000),
+            ctx.broker.long_poll(reader.request.max_wait_ms / 1000),
             purgatory.watch(reader.keys) as watch,
         ):
             response = reader.read()
@@ -86,6 +93,7 @@ class _Reader:
     """Partitions that more may come from."""
     is_enough: bool = False
     """Whether the last read is to be answered: enough bytes, or an error."""
+    _response: FetchResponse = attrs.field(factory=FetchResponse)
     _bytes_left: int = 0
     _bytes_read: int = 0
 
@@ -96,9 +104,10 @@ class _Reader:
         """
         self.keys = []
         self.is_enough = False
-        self._bytes_left = min(self.request.max_bytes, self.ctx.broker.config.fetch_max_bytes)
+        max_bytes = min(self.request.max_bytes, self.ctx.broker.config.fetch_max_bytes)
+        self._bytes_left = max_bytes
         self._bytes_read = 0
-        response = FetchResponse()
+        response = self._response = FetchResponse()
         for topic in self.request.topics:
             name = self._name_of(topic)
             response.responses.append(
@@ -108,7 +117,7 @@ class _Reader:
                     partitions=[self._read_partition(name, asked) for asked in topic.partitions],
                 )
             )
-        if self._bytes_read >= self.request.min_bytes:
+        if self._bytes_read >= min(self.request.min_bytes, max_bytes):
             self.is_enough = True
         return response
 
@@ -129,12 +138,37 @@ class _Reader:
             partition = self._partition(name, asked)
             self._read_into(answer, partition, asked)
         except (KafkaError, StorageError) as error:
-            answer.error_code = error_code_of(error)
-            answer.high_watermark = answer.last_stable_offset = answer.log_start_offset = -1
+            self._refuse(answer, error_code_of(error), name)
             self.is_enough = True
         else:
             self.keys.append(partition.key)
         return answer
+
+    def _refuse(self, answer: PartitionData, code: ErrorCode, name: str | None) -> None:
+        version = self.ctx.api_version
+        if code is ErrorCode.KAFKA_STORAGE_ERROR and version < _STORAGE_ERROR_SINCE:
+            code = ErrorCode.NOT_LEADER_OR_FOLLOWER
+        answer.error_code = code
+        answer.high_watermark = answer.last_stable_offset = answer.log_start_offset = -1
+        answer.aborted_transactions = None
+        if code in _LEADER_ERRORS and version >= _CURRENT_LEADER_SINCE and name is not None:
+            self._name_leader(answer, name)
+
+    def _name_leader(self, answer: PartitionData, name: str) -> None:
+        """Tell the client where to go instead (KIP-951)."""
+        leader = self.ctx.broker.leader(name, answer.partition_index, self.ctx.listener_name)
+        if leader is None:
+            return
+        answer.current_leader = FetchResponse.LeaderIdAndEpoch(
+            leader_id=leader.node_id, leader_epoch=leader.epoch
+        )
+        told = self._response.node_endpoints
+        if leader.endpoint is not None and all(each.node_id != leader.node_id for each in told):
+            told.append(
+                FetchResponse.NodeEndpoint(
+                    node_id=leader.node_id, host=leader.endpoint.host, port=leader.endpoint.port
+                )
+            )
 
     def _partition(self, name: str | None, asked: FetchRequest.Partition) -> Partition:
         if name is None:

@@ -5,14 +5,14 @@ Behaviour:
     * the coordinator of every group is this broker
     * transactional ids and share groups have no coordinator here: INVALID_REQUEST with a text
 Version notes:
-    v1 key type · v3 throttling before the answer · v4 several keys (KIP-699) · v6 share groups
+    v1 key type · v3 throttling before the answer · v4 several keys, each with its own error
+    (KIP-699) · v6 share groups
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.find_coordinator import (
     FindCoordinatorRequest,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .registry import KafkaApis
 
 _GROUP = 0
+_SEVERAL_KEYS_SINCE = 4
 
 
 def register(apis: KafkaApis) -> None:
@@ -40,23 +41,34 @@ def find_coordinator(
     ctx: RequestContext, request: FindCoordinatorRequest
 ) -> FindCoordinatorResponse:
     """Name this broker, at the endpoint of the listener that is asked."""
+    code, text = ErrorCode.NONE, None
     if request.key_type != _GROUP:
-        raise KafkaError(
-            ErrorCode.INVALID_REQUEST,
-            f"no coordinator for keys of type {request.key_type}, only for groups (0)",
+        code = ErrorCode.INVALID_REQUEST
+        text = f"no coordinator for keys of type {request.key_type}, only for groups (0)"
+    if ctx.api_version < _SEVERAL_KEYS_SINCE:
+        found = _coordinator(ctx, request.key, code, text)
+        return FindCoordinatorResponse(
+            error_code=found.error_code,
+            error_message=found.error_message,
+            node_id=found.node_id,
+            host=found.host,
+            port=found.port,
         )
-    broker = ctx.broker
-    here = broker.endpoint(ctx.listener_name)
     return FindCoordinatorResponse(
-        node_id=broker.node_id,
-        host=here.host,
-        port=here.port,
-        coordinators=[
-            FindCoordinatorResponse.Coordinator(
-                key=key, node_id=broker.node_id, host=here.host, port=here.port
-            )
-            for key in request.coordinator_keys
-        ],
+        coordinators=[_coordinator(ctx, key, code, text) for key in request.coordinator_keys]
+    )
+
+
+def _coordinator(
+    ctx: RequestContext, key: str, code: ErrorCode, text: str | None
+) -> FindCoordinatorResponse.Coordinator:
+    if code:
+        return FindCoordinatorResponse.Coordinator(
+            key=key, error_code=code, error_message=text, node_id=-1, port=-1
+        )
+    here = ctx.broker.endpoint(ctx.listener_name)
+    return FindCoordinatorResponse.Coordinator(
+        key=key, node_id=ctx.broker.node_id, host=here.host, port=here.port
     )
 
 

@@ -1,9 +1,10 @@
 """ListOffsets.
 
-Versions: 1-11.
+Versions: ListOffsets 1-11.
 Behaviour:
     * earliest, latest, the offset of the largest timestamp, and the first offset at or after a
       timestamp; a search that finds nothing answers offset -1 and timestamp -1
+    * a partition named twice in a request is INVALID_REQUEST
     * without transactions read_committed sees what read_uncommitted sees
     * there is no tiered storage: earliest local is earliest, latest tiered and earliest pending
       upload are -1
@@ -15,6 +16,7 @@ Version notes:
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from trio_kafka_net.broker.partition import Partition
@@ -36,13 +38,15 @@ EARLIEST_PENDING_UPLOAD = -6
 
 # {special timestamp: first version that may ask for it}
 _SINCE = {
-    LATEST: 0,
-    EARLIEST: 0,
+    LATEST: 1,
+    EARLIEST: 1,
     MAX_TIMESTAMP: 7,
     EARLIEST_LOCAL: 8,
     LATEST_TIERED: 9,
     EARLIEST_PENDING_UPLOAD: 11,
 }
+
+_NEVER = 32767
 
 _NOTHING = (-1, -1, -1)
 
@@ -56,11 +60,21 @@ def register(apis: KafkaApis) -> None:
 
 def list_offsets(ctx: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse:
     """Find offsets by time, each for itself."""
+    times = Counter(
+        [
+            (topic.name, asked.partition_index)
+            for topic in request.topics
+            for asked in topic.partitions
+        ]
+    )
     return ListOffsetsResponse(
         topics=[
             ListOffsetsResponse.TopicResponse(
                 name=topic.name,
-                partitions=[_list_one(ctx, topic.name, asked) for asked in topic.partitions],
+                partitions=[
+                    _list_one(ctx, topic.name, asked, times[topic.name, asked.partition_index])
+                    for asked in topic.partitions
+                ],
             )
             for topic in request.topics
         ]
@@ -68,15 +82,17 @@ def list_offsets(ctx: RequestContext, request: ListOffsetsRequest) -> ListOffset
 
 
 def _list_one(
-    ctx: RequestContext, name: str, asked: ListOffsetsRequest.Partition
+    ctx: RequestContext, name: str, asked: ListOffsetsRequest.Partition, times: int
 ) -> PartitionResponse:
     answer = PartitionResponse(partition_index=asked.partition_index)
     try:
+        if times > 1:
+            raise KafkaError(ErrorCode.INVALID_REQUEST)
+        if asked.timestamp < 0 and ctx.api_version < _SINCE.get(asked.timestamp, _NEVER):
+            raise KafkaError(ErrorCode.UNSUPPORTED_VERSION)
         partition = ctx.broker.replicas.partition_or_raise(
             name, asked.partition_index, current_leader_epoch=asked.current_leader_epoch
         )
-        if ctx.api_version < _SINCE.get(asked.timestamp, 0 if asked.timestamp >= 0 else 32767):
-            raise KafkaError(ErrorCode.UNSUPPORTED_VERSION)
         answer.offset, answer.timestamp, answer.leader_epoch = _find(partition, asked.timestamp)
     except (KafkaError, StorageError) as error:
         answer.error_code = error_code_of(error)
@@ -86,7 +102,7 @@ def _list_one(
 def _find(partition: Partition, timestamp: int) -> tuple[int, int, int]:
     """Offset, timestamp (ms since the epoch) and leader epoch; -1 where there is none.
 
-    Source: Kafka ``UnifiedLog.fetchOffsetByTimestamp`` (4.0).
+    Source: Kafka ``Partition.fetchOffsetForTimestamp`` (4.0).
     """
     log = partition.log
     if timestamp == LATEST:

@@ -1,15 +1,20 @@
 """Produce.
 
-Versions: 3-13.
+Versions: Produce 3-13.
 Behaviour:
     * the batches go from the request's memory to the file, uncopied; offsets are stamped in place
     * acks=1 answers after the append, acks=all after every replica in sync has it; with one
       replica that is the same moment
-    * with flush.messages the answer waits for the disk
+    * with flush.messages the answer waits for the disk, however long that takes
     * acks=0 answers nothing; if anything failed, the connection is closed so that the client
       notices
+    * every refusal has a text, where Kafka has one for invalid records only; there are no errors of
+      single records
+    * nobody but this broker writes to internal topics
     * a large request lets the event loop turn between partitions
     * transactional batches are refused with INVALID_TXN_STATE: there are no transactions here
+    * of several things that are wrong, the answer names what Kafka finds first: the topic or
+      partition, the batch as such, acks
 Version notes:
     v3 record batch v2 (KIP-98) · v5 log start offset · v7 zstd (KIP-110) · v8 error texts (KIP-467)
     v10 current leader (KIP-951) · v12 transactions v2 (KIP-890) · v13 topic ids (KIP-516)
@@ -17,14 +22,15 @@ Version notes:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator
+import logging
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from trio_kafka_net.broker.partition import ACKS_ALL, Partition
-from trio_kafka_net.errors import CloseConnection, KafkaError, StorageError
+from trio_kafka_net.errors import CloseConnection, CorruptRecordError, KafkaError, StorageError
 from trio_kafka_net.protocol.compression import Compression
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.produce import ProduceRequest, ProduceResponse
@@ -35,8 +41,12 @@ from .context import NO_RESPONSE, RequestContext
 if TYPE_CHECKING:
     from .registry import Answer, KafkaApis
 
+log = logging.getLogger(__name__)
+
 _ZSTD_SINCE = 7
 _TOPIC_IDS_SINCE = 13
+
+_ACKS = frozenset({ACKS_ALL, 0, 1})
 
 _INLINE_BYTES = 2 * 1024 * 1024
 """Appended without a checkpoint; about a millisecond (benchmarks/log_append.py)."""
@@ -52,10 +62,6 @@ def register(apis: KafkaApis) -> None:
 
 def produce(ctx: RequestContext, request: ProduceRequest) -> Answer | Awaitable[Answer]:
     """Append to partitions, each for itself."""
-    if request.acks not in {ACKS_ALL, 0, 1}:
-        raise KafkaError(
-            ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {request.acks}, allowed are -1, 0 and 1"
-        )
     production = _Production(ctx, request)
     steps = production.append()
     if len(ctx.request.payload) > _INLINE_BYTES:
@@ -117,6 +123,10 @@ class _Production:
         try:
             partition = self._partition(name, data.index)
             batches = self._batches(data)
+            if acks not in _ACKS:
+                raise KafkaError(
+                    ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}, allowed are -1, 0 and 1"
+                )
             info = partition.append_records(batches, required_acks=acks)
         except (KafkaError, StorageError) as error:
             self._refuse(answer, error, name)
@@ -146,7 +156,10 @@ class _Production:
         records = memoryview(b"") if data.records is None else data.records
         assert isinstance(records, memoryview)
         if len(records) >= HEADER_BYTES:
-            header = parse_header(records)
+            try:
+                header = parse_header(records)
+            except CorruptRecordError:
+                return records  # the log refuses it, and says why
             if header.is_transactional:
                 raise KafkaError(ErrorCode.INVALID_TXN_STATE, "transactions are not served here")
             if self.ctx.api_version < _ZSTD_SINCE and header.attributes & 0x07 == Compression.ZSTD:
@@ -168,44 +181,61 @@ class _Production:
 
     def _name_leader(self, answer: PartitionResponse, name: str) -> None:
         """Tell the client where to go instead (KIP-951)."""
-        broker = self.ctx.broker
-        topic = broker.metadata.get_topic(name)
-        if topic is None or answer.index >= len(topic.partitions):
+        leader = self.ctx.broker.leader(name, answer.index, self.ctx.listener_name)
+        if leader is None:
             return
-        state = topic.partitions[answer.index]
         answer.current_leader = ProduceResponse.LeaderIdAndEpoch(
-            leader_id=state.leader_id, leader_epoch=state.leader_epoch
+            leader_id=leader.node_id, leader_epoch=leader.epoch
         )
-        endpoint = broker.metadata.endpoint(state.leader_id, self.ctx.listener_name)
-        if endpoint is not None:
-            self.response.node_endpoints.append(
+        told = self.response.node_endpoints
+        if leader.endpoint is not None and all(each.node_id != leader.node_id for each in told):
+            told.append(
                 ProduceResponse.NodeEndpoint(
-                    node_id=state.leader_id, host=endpoint.host, port=endpoint.port
+                    node_id=leader.node_id, host=leader.endpoint.host, port=leader.endpoint.port
                 )
             )
 
     async def wait_until_safe(self) -> None:
-        """Wait until everything may be acknowledged, at most the time that the client gives."""
-        async with self.ctx.parked("Produce"):
-            with trio.move_on_after(max(self.request.timeout_ms, 0) / 1000) as waited:
-                for each in self.unfinished:
-                    await self._finish(each)
-        if waited.cancelled_caught:
-            for each in self.unfinished:
-                if each.partition.high_watermark < each.end_offset and not each.answer.error_code:
-                    each.answer.error_code = ErrorCode.REQUEST_TIMED_OUT
-                    each.answer.base_offset = -1
+        """Wait until everything may be acknowledged.
 
-    async def _finish(self, unfinished: _Unfinished) -> None:
-        partition, end_offset = unfinished.partition, unfinished.end_offset
+        The client's timeout is about the other replicas. The disk takes the time that it takes,
+        as it does in Kafka, for a record that is not flushed must not be acknowledged.
+        """
+        async with self.ctx.parked("Produce"):
+            for each in self.unfinished:
+                await self._or_refuse(each, self._flush)
+            if self.request.acks != ACKS_ALL:
+                return
+            deadline = trio.current_time() + max(self.request.timeout_ms, 0) / 1000
+            for each in self.unfinished:
+                with trio.move_on_at(deadline) as waiting:
+                    await self._or_refuse(each, self._wait_replicated)
+                if waiting.cancelled_caught:
+                    self._refuse_one(each, KafkaError(ErrorCode.REQUEST_TIMED_OUT))
+
+    async def _or_refuse(
+        self, unfinished: _Unfinished, step: Callable[[_Unfinished], Awaitable[None]]
+    ) -> None:
+        if unfinished.answer.error_code:
+            return
         try:
-            if partition.log.needs_flush:
-                await trio.to_thread.run_sync(partition.log.flush, end_offset)
-            if self.request.acks == ACKS_ALL:
-                await partition.wait_replicated(end_offset)
+            await step(unfinished)
         except (KafkaError, StorageError) as error:
-            unfinished.answer.base_offset = -1
-            self._refuse(unfinished.answer, error, partition.topic)
+            self._refuse_one(unfinished, error)
+
+    def _refuse_one(self, unfinished: _Unfinished, error: KafkaError | StorageError) -> None:
+        unfinished.answer.base_offset = -1
+        self._refuse(unfinished.answer, error, unfinished.partition.topic)
+
+    @staticmethod
+    async def _flush(unfinished: _Unfinished) -> None:
+        partition_log = unfinished.partition.log
+        if partition_log.needs_flush:
+            await trio.to_thread.run_sync(partition_log.flush, unfinished.end_offset)
+
+    @staticmethod
+    async def _wait_replicated(unfinished: _Unfinished) -> None:
+        await unfinished.partition.wait_replicated(unfinished.end_offset)
 
     def answer(self) -> Answer:
         """The response, or none for acks=0.
@@ -224,9 +254,14 @@ class _Production:
                 for partition in topic.partition_responses
                 if partition.error_code
             )
-            raise CloseConnection(
-                f"a Produce with acks=0 failed: {ErrorCode(failed.error_code).name}"
+            name = ErrorCode(failed.error_code).name
+            log.info(
+                "%r: closing: acks=0 and partition %d failed: %s",
+                self.ctx.request,
+                failed.index,
+                name,
             )
+            raise CloseConnection(f"a Produce with acks=0 failed: {name}")
         return NO_RESPONSE
 
 

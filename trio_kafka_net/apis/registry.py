@@ -157,7 +157,7 @@ class KafkaApis:
             key: the API; without it, the one whose request class annotates the second parameter.
             versions: first and last version served; every version of the message if not given.
             error_response: makes the response to a failed request, for an API whose response
-                has no top-level error code.
+                has no top-level error code; without it, a replaced handler's stays.
             replace: whether to take the place of a handler registered before.
 
         Raises:
@@ -166,13 +166,16 @@ class KafkaApis:
         """
         if key is None:
             key = _annotated_api(function)
-        if key in self._registrations and not replace:
+        replaced = self._registrations.get(key)
+        if replaced is not None and not replace:
             raise LocalProtocolError(f"{key.name} has a handler; say replace=True to replace it")
         valid = request_class(key).VALID_VERSIONS
         if versions is None:
             versions = valid
         if not valid[0] <= versions[0] <= versions[1] <= valid[1]:
             raise LocalProtocolError(f"{key.name} has versions {valid}, not {versions}")
+        if replaced is not None and error_response is None:
+            error_response = replaced.error_response
         self._registrations[key] = _Registration(function, versions, error_response)
 
     def handler(

@@ -3,9 +3,13 @@
 Versions: CreateTopics 2-7, DeleteTopics 1-6.
 Behaviour:
     * every topic of a request succeeds or fails for itself
-    * a topic named twice in a request fails, without being created
+    * a topic named twice in a request fails, without being created or deleted
+    * a request that makes more than 10000 topics, settings and partitions fails as a whole
+    * every description says what the topic will have, also when it is only validated; its id is
+      zero then
     * directories are made and removed in a worker thread
 Version notes:
+    DeleteTopics v3 TOPIC_DELETION_DISABLED, before it was INVALID_REQUEST
     CreateTopics v4 defaults for partitions and replicas (KIP-464) · v5 describes what was made
     (KIP-525) · v7 topic ids · DeleteTopics v5 error texts · v6 by topic id (KIP-516)
 """
@@ -15,6 +19,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from trio_kafka_net.broker.controller import ConfigSource
+from trio_kafka_net.broker.metadata_cache import TopicMetadata
 from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
@@ -27,10 +33,19 @@ if TYPE_CHECKING:
     from .registry import KafkaApis
 
 _DEFAULT = -1
+_MAX_RECORDS = 10_000
+"""What one request may make; Kafka's ``MAX_RECORDS_PER_USER_OP``."""
+_CLUSTER_METADATA = "__cluster_metadata"
+_DELETION_DISABLED_SINCE = 3
 
-# Where a value comes from, as Kafka's ConfigSource has it.
-_TOPIC_CONFIG = 1
-_DEFAULT_CONFIG = 5
+# {where a value comes from: number of Kafka's ConfigSource}
+_SOURCES = {
+    ConfigSource.TOPIC: 1,
+    ConfigSource.BROKER: 4,
+    ConfigSource.DEFAULT: 5,
+}
+
+DeletableTopicResult = DeleteTopicsResponse.DeletableTopicResult
 
 
 def register(apis: KafkaApis) -> None:
@@ -41,15 +56,13 @@ def register(apis: KafkaApis) -> None:
 
 async def create_topics(ctx: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse:
     """Create topics, or only check that they could be."""
+    _check_size(ctx, request)
     times = Counter(topic.name for topic in request.topics)
     results = []
-    for name in times:
-        asked = next(topic for topic in request.topics if topic.name == name)
+    for name, asked in {topic.name: topic for topic in request.topics}.items():
         try:
             if times[name] > 1:
-                raise KafkaError(
-                    ErrorCode.INVALID_REQUEST, f"{name!r} is in the request {times[name]} times"
-                )
+                raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
             results.append(await _create(ctx, asked, request.validate_only))
         except KafkaError as error:
             results.append(
@@ -60,9 +73,39 @@ async def create_topics(ctx: RequestContext, request: CreateTopicsRequest) -> Cr
     return CreateTopicsResponse(topics=results)
 
 
+def _check_size(ctx: RequestContext, request: CreateTopicsRequest) -> None:
+    """Refuse a request that would keep the controller busy for minutes.
+
+    Raises:
+        KafkaError: POLICY_VIOLATION.
+
+    Source: Kafka ``ReplicationControlManager.createTopics`` and its bounded list of records.
+    """
+    default = ctx.broker.config.num_partitions
+    records = sum(
+        1
+        + len(topic.configs)
+        + max(
+            len(topic.assignments),
+            default if topic.num_partitions == _DEFAULT else topic.num_partitions,
+        )
+        for topic in request.topics
+    )
+    if records > _MAX_RECORDS:
+        raise KafkaError(
+            ErrorCode.POLICY_VIOLATION, "Unable to perform excessively large batch operation."
+        )
+
+
 async def _create(
     ctx: RequestContext, asked: CreateTopicsRequest.CreatableTopic, validate_only: bool
 ) -> CreateTopicsResponse.CreatableTopicResult:
+    if asked.name == _CLUSTER_METADATA:
+        raise KafkaError(
+            ErrorCode.INVALID_REQUEST, f"Creation of internal topic {asked.name} is prohibited."
+        )
+    # Whoever makes a topic in case it is missing wants to hear that it is there, whatever else.
+    ctx.broker.metadata.check_new_topic(asked.name)
     replicas = asked.replication_factor
     partitions = asked.num_partitions
     if asked.assignments:
@@ -85,10 +128,10 @@ async def _create(
                 name=name,
                 value=value,
                 read_only=False,
-                config_source=_TOPIC_CONFIG if is_set else _DEFAULT_CONFIG,
+                config_source=_SOURCES[source],
                 is_sensitive=False,
             )
-            for name, value, is_set in ctx.broker.controller.describe_configs(topic)
+            for name, value, source in sorted(ctx.broker.controller.describe_configs(topic))
         ],
     )
 
@@ -133,53 +176,76 @@ def _create_topics_error(
 
 
 async def delete_topics(ctx: RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse:
-    """Delete topics by name, or (v6) by id."""
-    asked = request.topics or [
-        DeleteTopicsRequest.DeleteTopicState(name=name) for name in request.topic_names
-    ]
+    """Delete topics by name, or (v6) by id.
+
+    Source: Kafka ``ControllerApis.deleteTopics``.
+    """
+    if not ctx.broker.config.delete_topic_enable:
+        raise KafkaError(
+            ErrorCode.TOPIC_DELETION_DISABLED
+            if ctx.api_version >= _DELETION_DISABLED_SINCE
+            else ErrorCode.INVALID_REQUEST,
+            "Topic deletion is disabled.",
+        )
+    asked = _topics_to_delete(request)
     times = Counter((each.name, each.topic_id) for each in asked)
     results = []
+    found: list[tuple[DeletableTopicResult, TopicMetadata]] = []
     for name, topic_id in times:
-        result = DeleteTopicsResponse.DeletableTopicResult(name=name, topic_id=topic_id)
+        result = DeletableTopicResult(name=name, topic_id=topic_id)
+        results.append(result)
         try:
             if times[name, topic_id] > 1:
-                raise KafkaError(ErrorCode.INVALID_REQUEST, "the topic is in the request twice")
-            result.name, result.topic_id = await _delete(ctx, name, topic_id)
+                raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name or id.")
+            found.append((result, _find(ctx, name, topic_id)))
         except KafkaError as error:
             result.error_code, result.error_message = error.code, error.message
-        results.append(result)
+    await _delete(ctx, found)
     return DeleteTopicsResponse(responses=results)
 
 
-async def _delete(ctx: RequestContext, name: str | None, topic_id: bytes) -> tuple[str, bytes]:
-    broker = ctx.broker
-    if not broker.config.delete_topic_enable:
-        raise KafkaError(ErrorCode.TOPIC_DELETION_DISABLED, "delete.topic.enable is false")
+def _topics_to_delete(request: DeleteTopicsRequest) -> list[DeleteTopicsRequest.DeleteTopicState]:
+    return request.topics or [
+        DeleteTopicsRequest.DeleteTopicState(name=name) for name in request.topic_names
+    ]
+
+
+def _find(ctx: RequestContext, name: str | None, topic_id: bytes) -> TopicMetadata:
     if (name is None) == (topic_id == ZERO_UUID):
         raise KafkaError(ErrorCode.INVALID_REQUEST, "a topic needs a name or an id, not both")
+    metadata = ctx.broker.metadata
     if name is not None:
-        topic = broker.metadata.get_topic(name)
-        missing = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-    else:
-        topic = broker.metadata.get_topic_by_id(topic_id)
-        missing = ErrorCode.UNKNOWN_TOPIC_ID
+        return metadata.topic_or_raise(name)
+    topic = metadata.get_topic_by_id(topic_id)
     if topic is None:
-        raise KafkaError(missing, "there is no such topic")
-    await broker.controller.delete_topic(topic.name)
-    return topic.name, topic.topic_id
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID, "there is no topic with that id")
+    return topic
+
+
+async def _delete(
+    ctx: RequestContext, found: list[tuple[DeletableTopicResult, TopicMetadata]]
+) -> None:
+    times = Counter(topic.topic_id for _, topic in found)
+    for result, topic in found:
+        result.name, result.topic_id = topic.name, topic.topic_id
+        try:
+            if times[topic.topic_id] > 1:
+                raise KafkaError(
+                    ErrorCode.INVALID_REQUEST, "The topic is there by its name and by its id."
+                )
+            await ctx.broker.controller.delete_topic(topic.name, topic_id=topic.topic_id)
+        except KafkaError as error:
+            result.error_code, result.error_message = error.code, error.message
 
 
 def _delete_topics_error(
     request: DeleteTopicsRequest, code: ErrorCode, text: str | None
 ) -> DeleteTopicsResponse:
-    asked = request.topics or [
-        DeleteTopicsRequest.DeleteTopicState(name=name) for name in request.topic_names
-    ]
     return DeleteTopicsResponse(
         responses=[
-            DeleteTopicsResponse.DeletableTopicResult(
+            DeletableTopicResult(
                 name=each.name, topic_id=each.topic_id, error_code=code, error_message=text
             )
-            for each in asked
+            for each in _topics_to_delete(request)
         ]
     )

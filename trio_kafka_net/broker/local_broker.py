@@ -12,13 +12,14 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import attrs
 import trio
 
 from trio_kafka_net.config import BrokerConfig
-from trio_kafka_net.errors import ConfigError, StorageError
+from trio_kafka_net.errors import ConfigError, KafkaError, StorageError
 
 from .controller import Controller, TopicDefaults
 from .log.data_dir import in_memory_data_dir
@@ -45,6 +46,17 @@ def random_uuid() -> bytes:
     raw[6] = raw[6] & 0x0F | 0x40
     raw[8] = raw[8] & 0x3F | 0x80
     return bytes(raw)
+
+
+@attrs.frozen
+class Leader:
+    """Who leads a partition, as clients of a listener see it."""
+
+    node_id: int
+    """-1 if nobody does."""
+    epoch: int
+    endpoint: Endpoint | None
+    """Where it is; None if nobody leads, or the leader has no such listener."""
 
 
 class LocalBroker:
@@ -81,6 +93,9 @@ class LocalBroker:
         self.producer_ids = ProducerIds(log_manager.path)
         """Ids for idempotent producers."""
         self._log_manager = log_manager
+        self._is_stopping = False
+        # Requests that wait for records, each with the scope that ends its wait.
+        self._long_polls: set[trio.CancelScope] = set()
         self._cleanup = cleanup
         self._is_closed = False
 
@@ -101,7 +116,8 @@ class LocalBroker:
 
         Raises:
             ConfigError: more than one data directory.
-            StorageError: the directory is in use, another node's, or cannot be read or written.
+            StorageError: the directory is in use, another node's, damaged, or cannot be read or
+                written; it is given back.
 
         Cancellation: the directory is given back.
         """
@@ -120,7 +136,7 @@ class LocalBroker:
             cleanup.callback(log_manager.close)
             broker = cls(config, log_manager, metadata, new_uuid=new_uuid, cleanup=cleanup)
             await broker.controller.start()
-        except OSError as error:
+        except (OSError, KafkaError) as error:
             cleanup.close()
             raise StorageError(f"{','.join(config.log_dirs)}: {error}") from error
         except BaseException:
@@ -150,6 +166,38 @@ class LocalBroker:
             for broker in self.metadata.brokers
             if listener_name in broker.endpoints
         ]
+
+    def leader(self, topic: str, index: int, listener_name: str) -> Leader | None:
+        """Who leads a partition, for a client of a listener; None if there is no such partition.
+
+        Source: Kafka ``KafkaApis.getCurrentLeader`` (KIP-951).
+        """
+        found = self.metadata.get_topic(topic)
+        if found is None or not 0 <= index < len(found.partitions):
+            return None
+        state = found.partitions[index]
+        endpoint = self.metadata.endpoint(state.leader_id, listener_name)
+        return Leader(state.leader_id, state.leader_epoch, endpoint)
+
+    @contextlib.contextmanager
+    def long_poll(self, seconds: float) -> Iterator[None]:
+        """Wait for records, for at most ``seconds``, in a ``with`` block.
+
+        When the time is over, or the broker stops, the block is left at its next checkpoint, and
+        the program goes on after it.
+        """
+        with trio.move_on_after(0 if self._is_stopping else seconds) as scope:
+            self._long_polls.add(scope)
+            try:
+                yield
+            finally:
+                self._long_polls.discard(scope)
+
+    def end_long_polls(self) -> None:
+        """Answer what waits for records with what is there; from now on nothing waits."""
+        self._is_stopping = True
+        for scope in self._long_polls:
+            scope.cancel()
 
     async def run_services(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED

@@ -9,6 +9,7 @@ Source: Kafka ``Partition`` (4.0); fencing KIP-320.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from trio_kafka_net.broker.log.segment import FoundRecord
@@ -17,6 +18,7 @@ from trio_kafka_net.broker.purgatory import Purgatory
 from trio_kafka_net.errors import KafkaError, LogDirFailedError
 from trio_kafka_net.network.framing import FileRegion
 from trio_kafka_net.protocol.error_codes import ErrorCode
+from trio_kafka_net.protocol.records import HEADER_BYTES, parse_header
 
 NO_LEADER = -1
 ANY_EPOCH = -1
@@ -196,7 +198,8 @@ class Partition:
             current_leader_epoch: what the client believes, -1 if it does not say.
 
         Returns:
-            A region that ends at the high watermark at the latest; None if there is nothing yet.
+            A region that begins with a whole batch and ends at the high watermark at the latest;
+            None if there is nothing yet, or nothing that fits.
 
         Raises:
             KafkaError: OFFSET_OUT_OF_RANGE, and what ``check_leadership`` raises.
@@ -206,9 +209,12 @@ class Partition:
         """
         self.check_leadership(current_leader_epoch)
         log = self.log
-        return log.read(
+        region = log.read(
             offset, max_bytes, max_offset=log.high_watermark, min_one_batch=min_one_batch
         )
+        if region is None or min_one_batch or region.count < max_bytes:
+            return region
+        return region if _begins_with_whole_batch(region) else None
 
     def find_timestamp(
         self, timestamp: int, *, current_leader_epoch: int = ANY_EPOCH
@@ -309,3 +315,22 @@ class Partition:
         if found is not None and found.offset < self.log.high_watermark:
             return found
         return None
+
+
+def _begins_with_whole_batch(region: FileRegion) -> bool:
+    """Whether a region that was cut off has at least one batch that was not.
+
+    Consumers take a piece of a batch for a broker that cannot be read from, and give up.
+
+    Raises:
+        StorageError: the region could not be read, or does not begin with a batch.
+
+    Source: Kafka ``ReplicaManager.readFromLog`` (``firstEntryIncomplete``); KIP-74.
+    """
+    if region.count < HEADER_BYTES:
+        return False
+    try:
+        header = os.pread(region.fd, HEADER_BYTES, region.position)
+    except OSError as exc:
+        raise LogDirFailedError(str(exc)) from exc
+    return parse_header(header).size_in_bytes <= region.count

@@ -8,8 +8,11 @@ Source: Kafka ``ProducerIdManager`` (KIP-730), whose blocks also have 1000 ids.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from trio_kafka_net.errors import StorageError
+
+from .log.checkpoints import write_atomically
 
 BLOCK_SIZE = 1000
 """Ids reserved at once."""
@@ -25,13 +28,17 @@ class ProducerIds:
 
         Raises:
             OSError: the file is there and cannot be read.
-            ValueError: the file does not hold a number.
+            StorageError: it does not hold a number of ids.
         """
         self._path = directory / _FILE_NAME
         try:
             self._next = int(self._path.read_text("ascii"))
         except FileNotFoundError:
             self._next = 0
+        except ValueError as error:
+            raise StorageError(f"{self._path} is damaged: {error}") from error
+        if self._next < 0:
+            raise StorageError(f"{self._path} is damaged: {self._next} is negative")
         self._reserved = self._next
 
     def next(self) -> int:
@@ -46,10 +53,5 @@ class ProducerIds:
         return self._next - 1
 
     def _reserve(self, end: int) -> None:
-        temporary = self._path.with_suffix(".tmp")
-        with temporary.open("w", encoding="ascii") as file:
-            file.write(f"{end}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(self._path)
+        write_atomically(self._path, f"{end}\n".encode("ascii"))
         self._reserved = end
