@@ -89,6 +89,7 @@ class DisconnectCause(enum.Enum):
     HANDLER_FAILED = "handler failed"
     IDLE = "idle"
     SEND_FAILED = "send failed"
+    EVICTED = "evicted"
     UNEXPECTED = "unexpected error"
     SHUTDOWN = "shutdown"
 
@@ -193,6 +194,15 @@ class Connection:
     def is_muted(self) -> bool:
         """Whether the next request must wait."""
         return self.mute_state is not _NOT
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is between "read" and "answered"."""
+        return self.request is not None
+
+    def evict(self) -> None:
+        """Close because the place in the limits is needed for another connection."""
+        self.processor.evict(self)
 
     def on(self, event: MuteEvent) -> None:
         """Move the mute state.

@@ -66,7 +66,17 @@ _RESPONSES_PER_PASS = 128
 class NewConnection:
     """What an Acceptor hands over: a connected transport and its place in the limits."""
 
-    __slots__ = ("local_address", "remote_address", "slot", "transport")
+    __slots__ = (
+        "is_closed",
+        "last_active",
+        "local_address",
+        "remote_address",
+        "slot",
+        "transport",
+    )
+
+    is_busy = False
+    """It has no request yet."""
 
     def __init__(
         self,
@@ -80,11 +90,21 @@ class NewConnection:
         self.slot = slot
         self.local_address = local_address
         self.remote_address = remote_address
+        self.is_closed = False
+        """Whether it was closed before a Processor took it."""
+        self.last_active = trio.current_time()
+        """When it was accepted, seconds on trio's clock."""
+        slot.holder = self
 
     def close(self) -> None:
-        """Drop it before any Processor has taken it."""
+        """Drop it before any Processor has taken it; a second call does nothing."""
+        self.is_closed = True
         self.transport.close()
         self.slot.release()
+
+    def evict(self) -> None:
+        """Close it because its place is needed."""
+        self.close()
 
 
 class Processor:
@@ -171,6 +191,10 @@ class Processor:
         finally:
             self._close_all()
 
+    def evict(self, connection: Connection) -> None:
+        """Close a connection because its place in the limits is needed."""
+        self._close(connection, DisconnectCause.EVICTED)
+
     async def drain(self) -> None:
         """Read no more requests, finish those in progress, close every connection.
 
@@ -191,7 +215,7 @@ class Processor:
     async def _take_new_connections(self) -> None:
         async for new in self._accepted:
             # no checkpoint until the connection is in the selector, or closed
-            if self._is_draining:
+            if self._is_draining or new.is_closed:
                 new.close()
                 continue
             try:
@@ -215,6 +239,7 @@ class Processor:
         )
         connection.last_active = trio.current_time()
         self._selector.register(connection)
+        new.slot.holder = connection
         if self._idle_seconds < math.inf:
             self._idle.add(connection)
             self._idle_added.set()

@@ -11,6 +11,11 @@ The planes share nothing but the event loop: each has its own queue, handlers, m
 connection limits, so a request of the control plane never waits behind data, whatever the data
 plane is full of. The work that the data plane does between two checkpoints is bounded.
 
+``max.connections`` and ``max.connection.creation.rate`` say what the data plane may take; for the
+control plane only those count that are prefixed with its listener's name, so that no limit on
+data locks administration out. ``max.connections.per.ip`` protects from one peer and holds on each
+plane by itself.
+
 Start: every port is bound by the constructor, before anything is served. ``run`` starts the
 control plane first. Stop: ``stop`` closes the ports, reads no more requests, lets those in hand
 finish, flushes, closes; cancelling ``run`` cuts all of it short.
@@ -30,6 +35,7 @@ from .acceptor import Acceptor
 from .connection_quotas import ConnectionQuotas
 from .framing import Buffer, BytesSend, Send
 from .handler_pool import Handle, RequestHandlerPool
+from .ip_quotas import resolve_overrides
 from .listener import Listener
 from .memory_pool import MemoryPool
 from .processor import ParseRequest, Processor
@@ -50,6 +56,7 @@ class Plane:
         *,
         parse: ParseRequest,
         handle: Handle,
+        connection_quotas: ConnectionQuotas,
         processor_ids: Iterator[int],
     ) -> None:
         """Put a plane together; nothing runs yet.
@@ -60,6 +67,7 @@ class Plane:
             config: sizes of everything; the control plane uses Kafka's constants instead.
             parse: makes a request of a frame.
             handle: runs a request.
+            connection_quotas: its limits; the listeners are registered with them here.
             processor_ids: ids that are unique within the server.
         """
         is_control = name == "control"
@@ -68,10 +76,13 @@ class Plane:
             CONTROL_PLANE_QUEUE if is_control else config.queued_max_requests
         )
         self.memory_pool = MemoryPool(config.queued_max_request_bytes)
-        self.connection_quotas = ConnectionQuotas(
-            max_connections=config.max_connections,
-            max_connections_per_ip=config.max_connections_per_ip,
-        )
+        self.connection_quotas = connection_quotas
+        for listener in listeners:
+            connection_quotas.add_listener(
+                listener.name,
+                max_connections=listener.config.max_connections,
+                max_connection_creation_rate=listener.config.max_connection_creation_rate,
+            )
         self.handler_pool = RequestHandlerPool(
             self.request_channel, handle, 1 if is_control else config.num_io_threads
         )
@@ -90,7 +101,7 @@ class Plane:
                         max_frame_bytes=config.socket_request_max_bytes,
                         idle_seconds=math.inf if idle_ms < 0 else idle_ms / 1000,
                     )
-                    for _ in range(1 if is_control else config.num_network_threads)
+                    for _ in range(1 if is_control else _network_threads(listener, config))
                 ],
                 self.connection_quotas,
             )
@@ -139,6 +150,10 @@ class Plane:
                 nursery.start_soon(processor.drain)
 
 
+def _network_threads(listener: Listener, config: SocketServerConfig) -> int:
+    return listener.config.num_network_threads or config.num_network_threads
+
+
 class SocketServer:
     """Listeners, planes, and their start and stop.
 
@@ -167,10 +182,12 @@ class SocketServer:
             control_parse: the same for ``parse``.
 
         Raises:
+            ConfigError: a name in ``max_connections_per_ip_overrides`` does not resolve.
             OSError: a port could not be bound; those bound before are closed again.
         """
         config = SocketServerConfig() if config is None else config
         self._graceful_seconds = config.trio_graceful_timeout_ms / 1000
+        per_ip_overrides = resolve_overrides(config.ip_limits)
         bound = self._bind(listeners, config)
         ids = count()
         control = [listener for listener in bound if listener.is_control_plane]
@@ -183,6 +200,10 @@ class SocketServer:
                 config,
                 parse=control_parse or parse,
                 handle=control_handle or handle,
+                connection_quotas=ConnectionQuotas(
+                    max_connections_per_ip=config.max_connections_per_ip,
+                    max_connections_per_ip_overrides=per_ip_overrides,
+                ),
                 processor_ids=ids,
             )
         self.data_plane = Plane(
@@ -191,6 +212,13 @@ class SocketServer:
             config,
             parse=parse,
             handle=handle,
+            connection_quotas=ConnectionQuotas(
+                max_connections=config.max_connections,
+                max_connection_creation_rate=config.max_connection_creation_rate,
+                max_connections_per_ip=config.max_connections_per_ip,
+                max_connections_per_ip_overrides=per_ip_overrides,
+                protected_listener=next((x.name for x in listeners if x.is_inter_broker), None),
+            ),
             processor_ids=ids,
         )
         self.listeners = bound
