@@ -52,7 +52,7 @@ def resolve_overrides(limits: Mapping[str, int]) -> dict[str, int]:
     resolved = {}
     for host, limit in limits.items():
         try:
-            found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(without_scope(host), None, type=socket.SOCK_STREAM)
         except (OSError, UnicodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise ConfigError(
@@ -60,7 +60,7 @@ def resolve_overrides(limits: Mapping[str, int]) -> dict[str, int]:
                 f"{reason}"
             ) from error
         for *_, address in found:
-            resolved[without_scope(plain_address(str(address[0])))] = limit
+            resolved[plain_address(str(address[0]))] = limit
     return resolved
 
 
