@@ -549,9 +549,7 @@ async def test_lowering_the_planes_number_closes_who_was_silent_for_longest():
 async def test_a_listener_can_be_added_with_a_number_of_its_own():
     """DQ-04."""
     quotas = quotas_with(listeners=("REPLICATION",), max_connections=10)
-    quotas.reconfigure_listener(
-        "REPLICATION", max_connections=5, max_connection_creation_rate=None
-    )
+    quotas.reconfigure_listener("REPLICATION", max_connections=5, max_connection_creation_rate=None)
     quotas.add_listener("INTERNAL", max_connections=5)
     slots = acquire(quotas, "REPLICATION", 5) + acquire(quotas, "INTERNAL", 5)
     assert not quotas.has_room("INTERNAL")
@@ -592,9 +590,7 @@ async def test_a_single_listener_is_not_protected():
     quotas = quotas_with(listeners=("REPLICATION",), max_connections=1)
     acquire(quotas, "REPLICATION")
     assert not quotas.has_room("REPLICATION")
-    quotas.reconfigure_listener(
-        "REPLICATION", max_connections=5, max_connection_creation_rate=None
-    )
+    quotas.reconfigure_listener("REPLICATION", max_connections=5, max_connection_creation_rate=None)
     assert not quotas.has_room("REPLICATION")
     quotas.add_listener("EXTERNAL")
     assert quotas.has_room("REPLICATION")
@@ -752,5 +748,3 @@ def test_a_name_that_does_not_resolve_is_a_configuration_error(monkeypatch):
 def test_a_name_that_cannot_be_one_is_a_configuration_error():
     with pytest.raises(ConfigError, match="does not resolve"):
         resolve_overrides({"a..b": 4})
-
-
