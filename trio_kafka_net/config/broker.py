@@ -162,7 +162,8 @@ class SocketServerConfig:
     )
 
     def __attrs_post_init__(self) -> None:
-        if not self.max_connections_per_ip and not self.ip_limits:
+        # Reading the overrides checks them, so they come first.
+        if not self.ip_limits and not self.max_connections_per_ip:
             raise ConfigError(
                 "max.connections.per.ip=0: must be at least 1 without "
                 "max.connections.per.ip.overrides"

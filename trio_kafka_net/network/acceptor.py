@@ -66,10 +66,10 @@ _ACCEPTS_PER_PASS = 32
 """Connections accepted between two checkpoints."""
 
 MAX_DELAYED = 256
-"""Connections of a listener that wait for their token at once, a descriptor and a task of 2.5 KiB
-each. They hold places in the limits, so descriptors are bounded by those as well. It is what a
-listener with a rate of 256 per second can have waiting; one with a higher rate leaves more of a
-flood in the kernel's backlog, which delays nobody for longer, since they all wait for one rate."""
+"""Connections of a listener that wait for their token at once, a descriptor and a task of 2.6 KiB
+each (benchmarks/connection_quotas.py). A rate of up to 256 per second never has more waiting, since
+nobody waits here for longer than a second. With a higher rate more of a flood stays in the
+kernel's backlog; that delays nobody for longer, since they all wait for the same tokens."""
 
 MAX_UNREAD = 256
 """Connections of a listener that are kept open unread at once. They hold no place in the limits, so

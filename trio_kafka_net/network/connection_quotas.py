@@ -474,8 +474,8 @@ class ConnectionQuotas:
     def _evict(self, excess: int) -> None:
         """Close ``excess`` connections of unprotected listeners, or as many as there are.
 
-        A scan of all connections: it costs nothing while nobody is evicted, and 0.4 ms per
-        thousand connections when somebody is.
+        A scan of all connections: it costs nothing while nobody is evicted, and 0.2 ms per
+        thousand connections when somebody is (benchmarks/connection_quotas.py).
         """
         if excess <= 0:
             return
