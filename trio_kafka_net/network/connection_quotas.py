@@ -45,7 +45,7 @@ from trio_kafka_net.errors import (
 )
 
 from .ip_quotas import IpQuotas
-from .token_bucket import TokenBucket
+from .listener_quota import ListenerQuota, ListenerQuotaStatistics, bucket_of
 
 MAX_DELAY_SECONDS = 1.0
 """Longest time that a connection waits for its token after it was accepted. Kafka bounds its delay
@@ -77,7 +77,7 @@ class ConnectionSlot:
     __slots__ = ("_address", "_quota", "_quotas", "holder", "ready_at")
 
     def __init__(
-        self, quotas: ConnectionQuotas, quota: _ListenerQuota, address: str, ready_at: float
+        self, quotas: ConnectionQuotas, quota: ListenerQuota, address: str, ready_at: float
     ) -> None:
         """Made by ``ConnectionQuotas.acquire_nowait`` only."""
         self._quotas: ConnectionQuotas | None = quotas
@@ -91,51 +91,9 @@ class ConnectionSlot:
     def release(self) -> None:
         """Give the place back; a second call does nothing."""
         quotas, self._quotas = self._quotas, None
+        self.holder = None
         if quotas is not None:
             quotas._give_back(self, self._quota, self._address)
-
-
-@attrs.define(eq=False)
-class _ListenerQuota:
-    """Limits and figures of one listener."""
-
-    name: str
-    max_connections: int | None
-    """Connections it may have; None is the plane's number."""
-    rate: int | None
-    """New connections per second; None is the plane's rate."""
-    bucket: TokenBucket | None = None
-    """None without a rate."""
-    open: int = 0
-    accepted: int = 0
-    refused: int = 0
-    throttled: int = 0
-    throttle_seconds: float = 0.0
-    ip_throttled: int = 0
-    ip_throttle_seconds: float = 0.0
-
-
-@attrs.frozen
-class ListenerQuotaStatistics:
-    """Figures of one listener; all but ``open`` count from its registration on."""
-
-    name: str
-    is_protected: bool
-    """Whether the plane's number and rate do not bind it now."""
-    open: int
-    """Connections open now, those that wait for their token included."""
-    accepted: int
-    """Connections that got a place."""
-    refused: int
-    """Connections closed because their address had too many."""
-    throttled: int
-    """Connections that had to wait for a token of the listener or the plane."""
-    throttle_seconds: float
-    """How long those had to wait, in all."""
-    ip_throttled: int
-    """Connections closed, after a delay, because their address was over its rate."""
-    ip_throttle_seconds: float
-    """Their delays, in all."""
 
 
 @attrs.frozen
@@ -182,15 +140,15 @@ class ConnectionQuotas:
         """
         self._max_connections = max_connections
         self._rate = max_connection_creation_rate
-        self._bucket = _bucket(max_connection_creation_rate)
+        self._bucket = bucket_of(max_connection_creation_rate)
         self._ips = IpQuotas(
             max_connections=max_connections_per_ip,
             overrides=dict(max_connections_per_ip_overrides or {}),
         )
         self._protected_name = protected_listener
-        self._listeners: dict[str, _ListenerQuota] = {}
+        self._listeners: dict[str, ListenerQuota] = {}
         # {slot in use: its listener}, in order of acquisition
-        self._slots: dict[ConnectionSlot, _ListenerQuota] = {}
+        self._slots: dict[ConnectionSlot, ListenerQuota] = {}
         self._changed = ParkingLot()
         self._evicted = 0
 
@@ -217,17 +175,7 @@ class ConnectionQuotas:
             evicted=self._evicted,
             waiting=len(self._changed),
             listeners=tuple(
-                ListenerQuotaStatistics(
-                    name=quota.name,
-                    is_protected=self._is_protected(quota),
-                    open=quota.open,
-                    accepted=quota.accepted,
-                    refused=quota.refused,
-                    throttled=quota.throttled,
-                    throttle_seconds=quota.throttle_seconds,
-                    ip_throttled=quota.ip_throttled,
-                    ip_throttle_seconds=quota.ip_throttle_seconds,
-                )
+                quota.statistics(is_protected=self._is_protected(quota))
                 for quota in self._listeners.values()
             ),
         )
@@ -248,9 +196,9 @@ class ConnectionQuotas:
             max_connections: open at once; None is the plane's number.
             max_connection_creation_rate: new ones per second; None is the plane's rate.
         """
-        quota = _ListenerQuota(name, max_connections, max_connection_creation_rate)
-        quota.bucket = _bucket(self._rate_of(quota))
-        self._listeners[name] = quota
+        self._listeners[name] = ListenerQuota(
+            name, max_connections, max_connection_creation_rate, plane_rate=self._rate
+        )
         self._changed.unpark_all()
 
     def remove_listener(self, name: str) -> None:
@@ -337,7 +285,7 @@ class ConnectionQuotas:
         self._slots[slot] = quota
         return slot
 
-    def _give_back(self, slot: ConnectionSlot, quota: _ListenerQuota, address: str) -> None:
+    def _give_back(self, slot: ConnectionSlot, quota: ListenerQuota, address: str) -> None:
         del self._slots[slot]
         quota.open -= 1
         self._ips.remove(address)
@@ -403,10 +351,7 @@ class ConnectionQuotas:
         _check(f"{prefix}.max.connections", max_connections, at_least=1)
         _check(f"{prefix}.max.connection.creation.rate", max_connection_creation_rate, at_least=1)
         quota.max_connections = max_connections
-        before = self._rate_of(quota)
-        quota.rate = max_connection_creation_rate
-        if self._rate_of(quota) != before:
-            quota.bucket = _bucket(self._rate_of(quota))
+        quota.set_rate(max_connection_creation_rate, plane_rate=self._rate)
         self._changed.unpark_all()
 
     def set_ip_rate(self, address: str | None, rate: int | None) -> None:
@@ -425,28 +370,24 @@ class ConnectionQuotas:
 
     # -- within -------------------------------------------------------------------------------
 
-    def _listener(self, name: str) -> _ListenerQuota:
+    def _listener(self, name: str) -> ListenerQuota:
         try:
             return self._listeners[name]
         except KeyError:
             raise UnknownListenerError(f"there is no listener {name}") from None
 
-    def _is_protected(self, quota: _ListenerQuota) -> bool:
+    def _is_protected(self, quota: ListenerQuota) -> bool:
         return quota.name == self._protected_name and len(self._listeners) > 1
 
     def _set_rate(self, rate: int) -> None:
         if rate == self._rate:
             return  # whoever sets what is set already must not fill the buckets
         self._rate = rate
-        self._bucket = _bucket(rate)
+        self._bucket = bucket_of(rate)
         for quota in self._listeners.values():
-            if quota.rate is None:
-                quota.bucket = _bucket(rate)
+            quota.set_rate(quota.own_rate, plane_rate=rate)
 
-    def _rate_of(self, quota: _ListenerQuota) -> int:
-        return self._rate if quota.rate is None else quota.rate
-
-    def _room_at(self, quota: _ListenerQuota, now: float) -> float:
+    def _room_at(self, quota: ListenerQuota, now: float) -> float:
         """When there is room, seconds; infinite if only a change can make it."""
         own = self._max_connections if quota.max_connections is None else quota.max_connections
         is_bound = not self._is_protected(quota)
@@ -459,7 +400,7 @@ class ConnectionQuotas:
             due = max(due, self._bucket.due(now))
         return due - MAX_DELAY_SECONDS
 
-    def _take_tokens(self, quota: _ListenerQuota, now: float) -> float:
+    def _take_tokens(self, quota: ListenerQuota, now: float) -> float:
         """Take a token of everything that has a rate; returns when the last one is there."""
         ready_at = now
         if quota.bucket is not None:
@@ -491,10 +432,6 @@ class ConnectionQuotas:
 
 def _closes_first(holder: SlotHolder) -> tuple[bool, float]:
     return holder.is_busy, holder.last_active
-
-
-def _bucket(rate: int) -> TokenBucket | None:
-    return None if rate >= MAX_INT else TokenBucket(rate)
 
 
 def _check(key: str, number: int | None, *, at_least: int) -> None:
