@@ -163,6 +163,30 @@ async def test_limits_of_the_data_plane_do_not_reach_the_control_plane(serve, di
     assert not admins[2].is_open  # the limit per address holds on each plane by itself
 
 
+async def test_the_rate_of_the_plane_holds(serve, dial, mock_clock):
+    server = await serve(max_connection_creation_rate=1)
+    clients = [dial(server.port("EXTERNAL")) for _ in range(2)]
+    for client in clients:
+        client.ask(b"x")
+    await settled()
+    assert [b"x", None] == [client.answer() for client in clients]
+    mock_clock.jump(1)
+    await settled()
+    assert b"x" == clients[1].answer()
+
+
+async def test_one_that_was_evicted_while_it_waited_is_not_served(serve, dial, mock_clock, caplog):
+    server = await serve(max_connection_creation_rate=1)
+    for _ in range(2):
+        dial(server.port("EXTERNAL"))
+    await settled()
+    server.quotas.reconfigure(max_connections=0)
+    mock_clock.jump(1)
+    await settled()
+    assert 0 == server.socket_server.data_plane.connection_count
+    assert not caplog.records
+
+
 async def test_the_control_plane_has_the_limits_of_its_listener(serve, dial, mock_clock):
     server = await serve(control={"max_connections": 2, "max_connection_creation_rate": 1})
     admins = [dial(server.port("CONTROLLER")) for _ in range(3)]

@@ -125,6 +125,10 @@ async def test_changes_of_an_addresss_rate_hold_at_once(mock_clock):
     assert 10 == until_throttled(quotas, "10.0.0.2")
     quotas.set_ip_rate("10.0.0.2", 18)
     assert 18 == until_throttled(quotas, "10.0.0.2")
+    assert 10 == until_throttled(quotas, "10.0.0.3")
+    quotas.set_ip_rate(None, 15)
+    quotas.set_ip_rate("10.0.0.2", 18)
+    assert (0, 15) == (until_throttled(quotas, "10.0.0.2"), until_throttled(quotas, "10.0.0.3"))
 
 
 async def test_lowering_the_number_per_address_closes_nobody_and_refuses_the_next():
