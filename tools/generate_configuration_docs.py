@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from trio_kafka_net.config import BrokerConfig, LogConfig, SocketServerConfig
+from trio_kafka_net.config import BrokerConfig, ListenerOverrides, LogConfig, SocketServerConfig
 from trio_kafka_net.config.known_keys import ALIASES, UNSAFE_TO_IGNORE, WITHOUT_EFFECT
 from trio_kafka_net.config.settings import MAX_INT, MAX_LONG, describe, settings_of
 
@@ -35,6 +35,13 @@ with one line that names key, value and what is allowed. A setting marked *no ef
 key of the list at the end, is accepted with a warning and changes nothing.
 """
 
+_PER_LISTENER = """\
+Written `listener.name.<name of the listener>.<key>`; in Python
+`BrokerConfig(listener_overrides={"EXTERNAL": ListenerOverrides(max_connections=100)})`. A listener
+without a value of its own has that of the same key above.
+
+"""
+
 
 def render_page() -> str:
     """The whole page."""
@@ -47,13 +54,17 @@ def render_page() -> str:
         ("Log", settings_of(LogConfig)),
     ):
         parts.append(f"\n## {title}\n\n{_table(settings.items())}")
+    parts.append(
+        f"\n## Per listener\n\n{_PER_LISTENER}{_table(settings_of(ListenerOverrides).items())}"
+    )
     parts.append("\n## Other names\n\n")
     parts.extend(f"* `{alias}` is `{key}`.\n" for alias, key in ALIASES.items())
     parts.append("\n## Refused unless empty\n\n")
     parts.extend(f"* `{key}`: {reason}.\n" for key, reason in UNSAFE_TO_IGNORE.items())
     parts.append(
         "\n## Keys of Kafka without effect\n\n"
-        "Also every key that begins with `listener.name.`, `rsm.config.` or `rlmm.config.`.\n\n"
+        "Also every key that begins with `rsm.config.` or `rlmm.config.`, and these keys after "
+        "`listener.name.<name>.`.\n\n"
         f"```text\n{_columns(sorted(WITHOUT_EFFECT))}\n```\n"
     )
     return "".join(parts)

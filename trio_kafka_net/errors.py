@@ -3,18 +3,20 @@
 Every exception that this package raises on purpose is a ``TrioKafkaError``; any other
 exception out of it is a bug. Messages name the thing, the value and the limit.
 
-=========================== ============================ ================================
-raised                      whose fault                  consequence
-=========================== ============================ ================================
-``ConfigError``             whoever wrote the config     the server does not start
-``RemoteProtocolError``     the peer                     that connection is closed
-``LocalProtocolError``      our caller                   the caller's bug; propagates
-``KafkaError``              the request                  the API's error response
-``CloseConnection``         the handler decided so       that connection is closed
-``TooManyConnectionsError`` the peer                     the accepted socket is closed
-``StorageError``            the disk                     the partition goes offline
-``FatalExitError``          this process                 the server stops
-=========================== ============================ ================================
+============================ ============================ ================================
+raised                       whose fault                  consequence
+============================ ============================ ================================
+``ConfigError``              whoever wrote the config     the server does not start
+``RemoteProtocolError``      the peer                     that connection is closed
+``LocalProtocolError``       our caller                   the caller's bug; propagates
+``KafkaError``               the request                  the API's error response
+``CloseConnection``          the handler decided so       that connection is closed
+``TooManyConnectionsError``  the peer                     the accepted socket is closed
+``ConnectionThrottledError`` the peer                     the same, after a delay
+``UnknownListenerError``     our caller                   nobody is accepted there
+``StorageError``             the disk                     the partition goes offline
+``FatalExitError``           this process                 the server stops
+============================ ============================ ================================
 """
 
 from __future__ import annotations
@@ -60,6 +62,19 @@ class CloseConnection(TrioKafkaError):
 
 class TooManyConnectionsError(TrioKafkaError):
     """A connection over a limit; the accepted socket is closed at once."""
+
+
+class ConnectionThrottledError(TrioKafkaError):
+    """A connection over its address's rate; the accepted socket is closed after a delay."""
+
+    def __init__(self, message: str, *, delay_seconds: float) -> None:
+        """Keep ``delay_seconds``: how long the socket stays open, unread."""
+        super().__init__(message)
+        self.delay_seconds = delay_seconds
+
+
+class UnknownListenerError(TrioKafkaError, LookupError):
+    """A listener that does not exist, or not any more."""
 
 
 class StorageError(TrioKafkaError):

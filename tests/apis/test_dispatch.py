@@ -9,6 +9,7 @@ from trio_kafka_net.apis.context import NO_RESPONSE
 from trio_kafka_net.apis.registry import KafkaApis
 from trio_kafka_net.errors import CloseConnection, KafkaError, StorageError
 from trio_kafka_net.network.framing import Send
+from trio_kafka_net.network.principal import ANONYMOUS
 from trio_kafka_net.protocol.api_keys import ApiKey
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.headers import encode_response
@@ -123,7 +124,7 @@ async def test_handler_may_close_the_connection(open_lab, caplog, late):
 async def test_failure_of_an_api_without_a_place_for_it_closes_the_connection(
     open_lab, caplog, late
 ):
-    """ListOffsets has codes for partitions only; this registration does not say how to fill them."""
+    """ListOffsets has codes for partitions only; nothing here says how to fill them."""
     apis = KafkaApis()
     lab = await serve(open_lab, raising(ValueError("oh"), late=late), ApiKey.LIST_OFFSETS, apis)
 
@@ -188,4 +189,4 @@ async def test_context_knows_where_the_request_comes_from(open_lab, plane):
 
     privileged = plane == "control"
     name = "CONTROLLER" if privileged else "PLAINTEXT"
-    assert seen == [(name, privileged, "", 1), (None, 1, not privileged)]
+    assert seen == [(name, privileged, "", 1), (ANONYMOUS, 1, not privileged)]

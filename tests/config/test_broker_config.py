@@ -33,6 +33,7 @@ def test_slices_carry_the_values_of_the_broker():
 @pytest.mark.parametrize("key", NUMBERS)
 @pytest.mark.parametrize("text", ["", " ", "many", "1.5", "1_000", "0x10", "١", "9" * 5000])
 def test_numbers_refuse_texts_that_are_none(key, text):
+    """CF-12."""
     if describe(settings_of(BrokerConfig)[key]).optional and not text.strip():
         assert BrokerConfig.from_properties({key: text})[0] == BrokerConfig()
         return
@@ -42,6 +43,7 @@ def test_numbers_refuse_texts_that_are_none(key, text):
 
 @pytest.mark.parametrize("key", NUMBERS)
 def test_numbers_refuse_values_outside_their_limits(key):
+    """CF-12."""
     about = describe(settings_of(BrokerConfig)[key])
 
     for value in (about.minimum - 1, about.maximum + 1):
@@ -75,10 +77,60 @@ def test_values_of_other_kinds_are_refused_in_words(settings, message):
 
 
 def test_request_memory_below_one_request_is_refused():
+    """CF-09."""
     with pytest.raises(
         ConfigError, match=r"must be at least socket\.request\.max\.bytes, 104857600"
     ):
         BrokerConfig(queued_max_request_bytes=1000)
+
+
+def test_limits_of_connections_are_taken():
+    config, warnings = BrokerConfig.from_properties(
+        {
+            "max.connections": "800",
+            "max.connection.creation.rate": "90",
+            "max.connections.per.ip": "17",
+            "max.connections.per.ip.overrides": "127.0.0.1:5, kafka.example:0,::1:7",
+        }
+    )
+
+    assert warnings == []
+    server = config.socket_server
+    assert (server.max_connections, server.max_connection_creation_rate) == (800, 90)
+    assert server.max_connections_per_ip == 17
+    assert server.ip_limits == {"127.0.0.1": 5, "kafka.example": 0, "::1": 7}
+
+
+def test_no_connections_per_address_need_overrides():
+    """CF-07."""
+    message = r"^max\.connections\.per\.ip=0: must be at least 1 without .*overrides$"
+    with pytest.raises(ConfigError, match=message):
+        BrokerConfig(max_connections_per_ip=0)
+    with pytest.raises(ConfigError, match=message):
+        SocketServerConfig(max_connections_per_ip=0)
+    config = BrokerConfig(max_connections_per_ip=0, max_connections_per_ip_overrides={"a": 5})
+    assert config.ip_limits == {"a": 5}
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["a:-1", "a:2147483648", "a:x", "a:", "a:1.5", "a:\u0661", "a b:1", "PLAINTEXT://a:1", "@?:1"],
+)
+def test_overrides_per_address_must_be_host_and_number(override):
+    """CF-07, CF-10."""
+    with pytest.raises(ConfigError) as refused:
+        BrokerConfig.from_properties({"max.connections.per.ip.overrides": override})
+    assert str(refused.value) == (
+        f"max.connections.per.ip.overrides={override}: must be host:connections, "
+        "connections from 0 to 2147483647"
+    )
+
+
+@pytest.mark.parametrize("text", ["a", ":5", "5"])
+def test_overrides_per_address_must_be_pairs(text):
+    """CF-07."""
+    with pytest.raises(ConfigError, match=r"must be a comma-separated list of name:value pairs"):
+        BrokerConfig.from_properties({"max.connections.per.ip.overrides": text})
 
 
 def test_properties_become_values():

@@ -52,6 +52,7 @@ def test_endpoint_text_is_what_was_parsed(text):
 
 
 def test_listeners_are_resolved_into_planes_protocols_and_advertised_addresses():
+    """CF-05, CF-06, GX-04: the control plane's name counts in any case, and in one plane only."""
     config = BrokerConfig(
         listeners=("plaintext://0.0.0.0:9092", "Controller://127.0.0.1:9090"),
         advertised_listeners=("PLAINTEXT://kafka.example.org:19092",),
@@ -83,6 +84,7 @@ def test_listener_by_hand_advertises_its_own_address():
 
 
 def test_listener_names_and_protocols_are_taken_in_any_case():
+    """CF-05."""
     config = BrokerConfig(
         listeners=("internal://127.0.0.1:0",),
         listener_security_protocol_map={"Internal": "plaintext"},
@@ -102,6 +104,7 @@ def test_listener_names_and_protocols_are_taken_in_any_case():
     ],
 )
 def test_listeners_may_share_a_port_as_ipv4_and_ipv6_literals_or_if_any_port_is_taken(listeners):
+    """CF-01."""
     config = BrokerConfig(
         listeners=listeners,
         listener_security_protocol_map={"A": "PLAINTEXT", "B": "PLAINTEXT"},
@@ -145,5 +148,6 @@ C = "CONTROLLER://127.0.0.1:9090"
     ],
 )
 def test_listener_settings_that_contradict_each_other_are_refused(settings, message):
+    """CF-01, CF-02, CF-04, CF-06."""
     with pytest.raises(ConfigError, match=message):
         BrokerConfig(**settings)

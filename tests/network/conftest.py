@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
 
 import pytest
@@ -9,10 +10,11 @@ import trio
 from trio_kafka_net import ListenerConfig, SocketServer, SocketServerConfig
 from trio_kafka_net.network.socket_server import answering
 
-from .client import FrameClient
+from .client import FrameClient, PlainClient
 
 Serve = Callable[..., Awaitable[SocketServer]]
 Connect = Callable[[int], Awaitable[FrameClient]]
+Dial = Callable[..., PlainClient]
 
 
 @pytest.fixture
@@ -51,3 +53,19 @@ async def connect() -> AsyncIterator[Connect]:
     yield open_client
     for client in clients:
         await client.stream.aclose()
+
+
+@pytest.fixture
+def dial() -> Iterator[Dial]:
+    """Connect without a checkpoint, closed after the test: ``dial(port, "127.0.0.2")``."""
+    clients: list[PlainClient] = []
+
+    def open_client(port: int, source: str = "127.0.0.1") -> PlainClient:
+        made = socket.create_connection(("127.0.0.1", port), source_address=(source, 0))
+        made.setblocking(False)
+        clients.append(PlainClient(made))
+        return clients[-1]
+
+    yield open_client
+    for client in clients:
+        client.socket.close()

@@ -5,4 +5,5 @@ from .broker import LogConfig as LogConfig
 from .broker import SocketServerConfig as SocketServerConfig
 from .endpoints import Endpoint as Endpoint
 from .endpoints import ListenerConfig as ListenerConfig
+from .listener_overrides import ListenerOverrides as ListenerOverrides
 from .properties import read_properties as read_properties

@@ -11,6 +11,7 @@ Every field is checked when the object is made, whether it comes from a file or 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, TypeVar
@@ -21,7 +22,8 @@ from trio_kafka_net.errors import ConfigError
 
 from .endpoints import ListenerConfig, resolve_listeners
 from .known_keys import ALIASES, check_known
-from .settings import MAX_LONG, describe, from_text, setting, settings_of
+from .listener_overrides import ListenerOverrides, read_overrides, split_key
+from .settings import MAX_INT, MAX_LONG, describe, from_text, setting, settings_of
 
 _MS_PER_MINUTE = 60 * 1000
 _MS_PER_HOUR = 60 * _MS_PER_MINUTE
@@ -38,11 +40,30 @@ def _as_tuple(value: Any) -> Any:
     return value
 
 
+# What a host name or a literal address consists of; Kafka checks no more either.
+_HOST = re.compile(r"[0-9A-Za-z%._:-]+")
+
+
+def _connections_of(host: str, text: str) -> int:
+    if _HOST.fullmatch(host) and text.isascii() and text.isdecimal() and int(text) <= MAX_INT:
+        return int(text)
+    raise ConfigError(
+        f"max.connections.per.ip.overrides={host}:{text}: must be host:connections, "
+        f"connections from 0 to {MAX_INT}"
+    )
+
+
 def _as_text_map(value: Any) -> Any:
     """Texts to texts; what is no mapping is left for the validator to refuse."""
     if isinstance(value, Mapping):
         return {str(name): str(text) for name, text in value.items()}
     return value
+
+
+def _with_upper_keys(
+    overrides: Mapping[str, ListenerOverrides],
+) -> dict[str, ListenerOverrides]:
+    return {name.upper(): own for name, own in overrides.items()}
 
 
 # No slots: BrokerConfig inherits the fields of two classes, and there is one of it per broker.
@@ -110,26 +131,31 @@ class SocketServerConfig:
     )
     max_connections: int = setting(
         2_147_483_647,
-        "Connections of a plane. Above it new ones wait in the kernel's backlog.",
+        "Connections of the data plane. Above it new ones wait in the kernel's backlog; if the "
+        "inter-broker listener is not the only one it goes on accepting, and connections of the "
+        "others are closed for it, silent ones first. The control plane is limited by its own "
+        "listener's key only.",
         unit="connections",
     )
     max_connections_per_ip: int = setting(
         2_147_483_647,
-        "Connections of a plane from one address. Above it new ones are closed at once.",
+        "Connections of a plane from one address. Above it new ones are closed at once. 0 is "
+        "allowed only with `max.connections.per.ip.overrides`.",
         unit="connections",
-        at_least=1,
     )
     max_connections_per_ip_overrides: Mapping[str, str] = setting(
         {},
-        "Addresses with a limit of their own.",
+        "Hosts with a limit of their own in place of `max.connections.per.ip`. A name is resolved "
+        "once, at the start, and stands for all of its addresses; one that does not resolve stops "
+        "the start.",
         convert=_as_text_map,
-        effective=False,
     )
     max_connection_creation_rate: int = setting(
         2_147_483_647,
-        "New connections per second; above it accepting pauses.",
+        "New connections of the data plane per second. As many may come at once; further ones "
+        "wait. It does not bind the inter-broker listener together with the others, but by itself. "
+        "The control plane is limited by its own listener's key only.",
         unit="connections/s",
-        effective=False,
     )
     trio_frame_timeout_ms: int = setting(
         30_000,
@@ -155,6 +181,22 @@ class SocketServerConfig:
     trio_graceful_timeout_ms: int = setting(
         30_000, "How long a stop waits for requests in hand.", unit="ms", at_most=MAX_LONG
     )
+
+    def __attrs_post_init__(self) -> None:
+        # Reading the overrides checks them, so they come first.
+        if not self.ip_limits and not self.max_connections_per_ip:
+            raise ConfigError(
+                "max.connections.per.ip=0: must be at least 1 without "
+                "max.connections.per.ip.overrides"
+            )
+
+    @cached_property
+    def ip_limits(self) -> dict[str, int]:
+        """``max_connections_per_ip_overrides`` with numbers: {host or literal: connections}."""
+        return {
+            host: _connections_of(host, text)
+            for host, text in self.max_connections_per_ip_overrides.items()
+        }
 
 
 @attrs.frozen(kw_only=True, slots=False)
@@ -356,9 +398,9 @@ class BrokerConfig(SocketServerConfig, LogConfig):
     )
     inter_broker_listener_name: str | None = setting(
         None,
-        "The listener for other brokers, in any case; must not be the control plane.",
+        "The listener for other brokers, in any case; must not be the control plane. If there are "
+        "other data listeners, `max.connections` does not lock it out. If not set, there is none.",
         kind=str,
-        effective=False,
     )
     num_partitions: int = setting(
         1, "Partitions of a new topic that does not say.", unit="partitions", at_least=1
@@ -377,6 +419,11 @@ class BrokerConfig(SocketServerConfig, LogConfig):
         False, "Whether versions that Kafka has not released are served.", effective=False
     )
 
+    listener_overrides: Mapping[str, ListenerOverrides] = attrs.field(
+        factory=dict, converter=_with_upper_keys
+    )
+    """{listener name, in any case: what it has of its own}; ``listener.name.<name>.<key>``."""
+
     @cached_property
     def listener_configs(self) -> tuple[ListenerConfig, ...]:
         """The listeners, resolved: names, planes, protocols and advertised addresses."""
@@ -386,9 +433,11 @@ class BrokerConfig(SocketServerConfig, LogConfig):
             protocols=self.listener_security_protocol_map,
             control_plane=self.control_plane_listener_name,
             inter_broker=self.inter_broker_listener_name,
+            overrides=self.listener_overrides,
         )
 
     def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
         if 0 < self.queued_max_request_bytes < self.socket_request_max_bytes:
             raise ConfigError(
                 f"queued.max.request.bytes={self.queued_max_request_bytes}: must be at least "
@@ -428,21 +477,34 @@ class BrokerConfig(SocketServerConfig, LogConfig):
         """
         settings = settings_of(cls)
         values: dict[str, Any] = {}
+        overrides: dict[str, dict[str, str]] = {}
         without_effect: list[str] = []
         for key, text in _without_aliases(properties).items():
             field = settings.get(key)
+            of_listener = split_key(key)
             if field is not None:
                 values[field.name] = from_text(field, text)
                 is_effective = describe(field).effective
+            elif of_listener is not None:
+                name, own_key = of_listener
+                overrides.setdefault(name, {})[own_key] = text
+                is_effective = not _is_fixed(name, own_key, properties)
             else:
                 check_known(key, text, settings)
                 is_effective = not text.strip()
             if not is_effective:
                 without_effect.append(key)
+        config = cls(**values, listener_overrides=read_overrides(overrides))
         if not without_effect:
-            return cls(**values), []
+            return config, []
         listed = ", ".join(sorted(without_effect))
-        return cls(**values), [f"Kafka keys without effect here: {listed}"]
+        return config, [f"Kafka keys without effect here: {listed}"]
+
+
+def _is_fixed(listener: str, key: str, properties: Mapping[str, str]) -> bool:
+    """Whether the setting of a listener is one that the control plane does not have."""
+    control_plane = properties.get("control.plane.listener.name", "").strip().upper()
+    return key == "num.network.threads" and listener == control_plane
 
 
 _Slice = TypeVar("_Slice", SocketServerConfig, LogConfig)

@@ -18,6 +18,8 @@ import attrs
 
 from trio_kafka_net.errors import ConfigError
 
+from .listener_overrides import NO_OVERRIDES, ListenerOverrides, check_names
+
 _ENDPOINT = re.compile(
     r"(?P<name>[A-Za-z0-9_.-]+)://"
     r"(?:\[(?P<literal>[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.-]+)?)\]"
@@ -81,8 +83,16 @@ class ListenerConfig:
     """Port to bind; 0 takes a free one."""
     is_control_plane: bool = False
     """Whether it makes the control plane."""
+    is_inter_broker: bool = False
+    """Whether it is the one for other brokers, which ``max_connections`` does not lock out."""
     security_protocol: str = "PLAINTEXT"
     """One of ``SECURITY_PROTOCOLS``."""
+    max_connections: int | None = None
+    """Connections it may have; None is what holds for its plane."""
+    max_connection_creation_rate: int | None = None
+    """New connections per second; None is what holds for its plane."""
+    num_network_threads: int | None = None
+    """Its Processors; None is the server's number. The control plane has one."""
     advertised_host: str = attrs.field()
     """Host that clients are told; never empty."""
     advertised_port: int = attrs.field()
@@ -105,6 +115,7 @@ def resolve_listeners(
     protocols: Mapping[str, str],
     control_plane: str | None,
     inter_broker: str | None,
+    overrides: Mapping[str, ListenerOverrides],
 ) -> tuple[ListenerConfig, ...]:
     """Resolve the keys that describe listeners into one object per listener.
 
@@ -116,6 +127,7 @@ def resolve_listeners(
             protocols stand for themselves, and the control plane is PLAINTEXT, unless mapped.
         control_plane: ``control.plane.listener.name``, any case, or None.
         inter_broker: ``inter.broker.listener.name``, any case, or None.
+        overrides: {listener name, upper case: its own settings}.
 
     Returns:
         The listeners, in the order given.
@@ -131,12 +143,15 @@ def resolve_listeners(
     endpoints = [Endpoint.parse(text) for text in listeners]
     _check_endpoints(endpoints)
     names = {endpoint.name for endpoint in endpoints}
-    _check_roles(names, control, inter_broker.strip().upper() if inter_broker else None)
+    other_brokers = inter_broker.strip().upper() if inter_broker else None
+    _check_roles(names, control, other_brokers)
+    check_names(overrides, names)
     told = _advertised_endpoints(advertised, names)
     protocol_map = _protocol_map(protocols, control)
     resolved = []
     for endpoint in endpoints:
         public = told.get(endpoint.name, endpoint)
+        own = overrides.get(endpoint.name, NO_OVERRIDES)
         if public.host in _WILDCARDS[1:]:
             raise ConfigError(
                 f"{'advertised.listeners' if endpoint.name in told else 'listeners'}={public}: "
@@ -149,9 +164,13 @@ def resolve_listeners(
                 host=endpoint.host,
                 port=endpoint.port,
                 is_control_plane=endpoint.name == control,
+                is_inter_broker=endpoint.name == other_brokers,
                 security_protocol=_protocol_of(endpoint.name, protocol_map),
                 advertised_host=public.host or socket.gethostname(),
                 advertised_port=public.port,
+                max_connections=own.max_connections,
+                max_connection_creation_rate=own.max_connection_creation_rate,
+                num_network_threads=own.num_network_threads,
             )
         )
     return tuple(resolved)

@@ -12,6 +12,8 @@ from collections.abc import Collection, Mapping
 
 from trio_kafka_net.errors import ConfigError
 
+from .listener_overrides import PREFIX
+
 ALIASES: Mapping[str, str] = {"broker.id": "node.id", "log.dir": "log.dirs"}
 """{other name of a key: the key}."""
 
@@ -20,7 +22,7 @@ UNSAFE_TO_IGNORE: Mapping[str, str] = {
 }
 """{key: why a broker that has it set must not start}."""
 
-_PREFIXES = ("listener.name.", "rsm.config.", "rlmm.config.")
+_PREFIXES = ("rsm.config.", "rlmm.config.")
 
 # Kafka 3.9 and 4.x, brokers and controllers.
 WITHOUT_EFFECT = frozenset(
@@ -183,9 +185,18 @@ def check_known(key: str, text: str, settings: Collection[str]) -> None:
         return
     if key in WITHOUT_EFFECT or key.startswith(_PREFIXES):
         return
+    known = {*settings, *ALIASES, *UNSAFE_TO_IGNORE, *WITHOUT_EFFECT}
+    if not key.startswith(PREFIX):
+        raise ConfigError(f"{key}={text}: unknown key; {_hint(key, known)}")
+    # Before the setting stand the listener's name and, for SASL, a mechanism's.
+    if not any(key.endswith(f".{setting}") for setting in known):
+        name, _, setting = key.removeprefix(PREFIX).partition(".")
+        hint = _hint(setting, known, f"{PREFIX}{name}.")
+        raise ConfigError(f"{key}={text}: unknown key; {hint}")
+
+
+def _hint(key: str, known: Collection[str], prefix: str = "") -> str:
     import difflib  # loaded only for whoever mistyped a key
 
-    known = {*settings, *ALIASES, *UNSAFE_TO_IGNORE, *WITHOUT_EFFECT}
     close = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.7)
-    hint = f"did you mean {close[0]}?" if close else "no key of a Kafka broker resembles it"
-    raise ConfigError(f"{key}={text}: unknown key; {hint}")
+    return f"did you mean {prefix}{close[0]}?" if close else "no key of a Kafka broker resembles it"

@@ -92,6 +92,7 @@ class DisconnectCause(enum.Enum):
     SLOW_WRITER = "frame not finished in time"
     SLOW_READER = "response not read in time"
     SEND_FAILED = "send failed"
+    EVICTED = "evicted"
     UNEXPECTED = "unexpected error"
     SHUTDOWN = "shutdown"
 
@@ -104,7 +105,17 @@ class DisconnectCause(enum.Enum):
 class NewConnection:
     """What an Acceptor hands over: a connected transport and its place in the limits."""
 
-    __slots__ = ("local_address", "remote_address", "slot", "transport")
+    __slots__ = (
+        "is_closed",
+        "last_active",
+        "local_address",
+        "remote_address",
+        "slot",
+        "transport",
+    )
+
+    is_busy = False
+    """It has no request yet."""
 
     def __init__(
         self,
@@ -112,17 +123,29 @@ class NewConnection:
         slot: ConnectionSlot,
         local_address: tuple[str, int],
         remote_address: tuple[str, int],
+        *,
+        accepted_at: float = 0.0,
     ) -> None:
-        """Addresses are (host, port) as the kernel gave them."""
+        """Addresses are (host, port) as the kernel gave them; the time is trio's, in seconds."""
         self.transport = transport
         self.slot = slot
         self.local_address = local_address
         self.remote_address = remote_address
+        self.is_closed = False
+        """Whether it was closed before a Processor took it."""
+        self.last_active = accepted_at
+        """When it was accepted."""
+        slot.holder = self
 
     def close(self) -> None:
-        """Drop it before any Processor has taken it."""
+        """Drop it before any Processor has taken it; a second call does nothing."""
+        self.is_closed = True
         self.transport.close()
         self.slot.release()
+
+    def evict(self) -> None:
+        """Close it because its place is needed."""
+        self.close()
 
 
 class Connection:
@@ -232,6 +255,15 @@ class Connection:
     def is_muted(self) -> bool:
         """Whether the next request must wait."""
         return self.mute_state is not _NOT
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is between "read" and "answered"."""
+        return self.request is not None
+
+    def evict(self) -> None:
+        """Close because the place in the limits is needed for another connection."""
+        self.processor.evict(self)
 
     def on(self, event: MuteEvent) -> None:
         """Move the mute state.

@@ -22,6 +22,8 @@ class Listener:
         Raises:
             OSError: the address cannot be bound; the text names listener, host and port.
         """
+        self.config = config
+        """What the configuration says about it."""
         self.name = config.name
         self.is_control_plane = config.is_control_plane
         try:

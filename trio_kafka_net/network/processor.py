@@ -168,6 +168,10 @@ class Processor:
             nursery.start_soon(self._set.run_deadlines)
             task_status.started()
 
+    def evict(self, connection: Connection) -> None:
+        """Close a connection because its place in the limits is needed."""
+        self._set.close(connection, DisconnectCause.EVICTED)
+
     async def drain(self) -> None:
         """Read no more requests, finish those in progress, close every connection.
 
@@ -232,7 +236,7 @@ class Processor:
 
         Checkpoints: none; afterwards the connection is in the selector, or closed.
         """
-        if self._is_draining:
+        if self._is_draining or new.is_closed:
             new.close()
             return
         try:
@@ -256,6 +260,7 @@ class Processor:
         )
         connection.last_active = now
         self._set.add(connection, now)
+        new.slot.holder = connection
 
     # -- poll: completed receives and room to write -------------------------------------------
 

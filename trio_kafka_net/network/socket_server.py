@@ -11,6 +11,11 @@ The planes share nothing but the event loop: each has its own queue, handlers, m
 connection limits, so a request of the control plane never waits behind data, whatever the data
 plane is full of. The work that the data plane does between two checkpoints is bounded.
 
+``max.connections`` and ``max.connection.creation.rate`` say what the data plane may take; for the
+control plane only those count that are prefixed with its listener's name, so that no limit on
+data locks administration out. ``max.connections.per.ip`` protects from one peer and holds on each
+plane by itself.
+
 Start: every port is bound by the constructor, before anything is served. ``run`` starts the
 control plane first. Stop: ``stop`` closes the ports, reads no more requests, lets those in hand
 finish, flushes, closes; cancelling ``run`` cuts all of it short.
@@ -33,6 +38,7 @@ from .connection_quotas import ConnectionQuotas
 from .deadlines import Patience
 from .framing import Buffer, BytesSend, Receive, Send
 from .handler_pool import Handle, RequestHandlerPool
+from .ip_quotas import resolve_overrides
 from .listener import Listener
 from .memory_pool import MemoryPool
 from .processor import ParseRequest, Processor, ReceiveType
@@ -54,6 +60,7 @@ class Plane:
         parse: ParseRequest,
         handle: Handle,
         receive_type: ReceiveType,
+        connection_quotas: ConnectionQuotas,
         processor_ids: Iterator[int],
     ) -> None:
         """Put a plane together; nothing runs yet.
@@ -65,6 +72,7 @@ class Plane:
             parse: makes a request of a frame.
             handle: runs a request.
             receive_type: makes the ``Receive`` of a connection.
+            connection_quotas: its limits; the listeners are registered with them here.
             processor_ids: ids that are unique within the server.
         """
         is_control = name == "control"
@@ -73,10 +81,13 @@ class Plane:
             CONTROL_PLANE_QUEUE if is_control else config.queued_max_requests
         )
         self.memory_pool = MemoryPool(config.queued_max_request_bytes)
-        self.connection_quotas = ConnectionQuotas(
-            max_connections=config.max_connections,
-            max_connections_per_ip=config.max_connections_per_ip,
-        )
+        self.connection_quotas = connection_quotas
+        for listener in listeners:
+            connection_quotas.add_listener(
+                listener.name,
+                max_connections=listener.config.max_connections,
+                max_connection_creation_rate=listener.config.max_connection_creation_rate,
+            )
         self.handler_pool = RequestHandlerPool(
             self.request_channel, handle, 1 if is_control else config.num_io_threads
         )
@@ -95,7 +106,7 @@ class Plane:
             Acceptor(
                 listener,
                 self._make_processors(
-                    listener.name, 1 if is_control else config.num_network_threads
+                    listener.name, 1 if is_control else _network_threads(listener, config)
                 ),
                 self.connection_quotas,
             )
@@ -186,6 +197,10 @@ def _patience(config: SocketServerConfig) -> Patience:
     )
 
 
+def _network_threads(listener: Listener, config: SocketServerConfig) -> int:
+    return listener.config.num_network_threads or config.num_network_threads
+
+
 class SocketServer:
     """Listeners, planes, and their start and stop.
 
@@ -216,10 +231,12 @@ class SocketServer:
             receive_type: makes the ``Receive`` of a connection, for another framing.
 
         Raises:
+            ConfigError: a name in ``max_connections_per_ip_overrides`` does not resolve.
             OSError: a port could not be bound; those bound before are closed again.
         """
         config = SocketServerConfig() if config is None else config
         self._graceful_seconds = config.trio_graceful_timeout_ms / 1000
+        per_ip_overrides = resolve_overrides(config.ip_limits)
         bound = self._bind(listeners, config)
         ids = count_from()
         control = [listener for listener in bound if listener.is_control_plane]
@@ -233,6 +250,10 @@ class SocketServer:
                 parse=control_parse or parse,
                 receive_type=receive_type,
                 handle=control_handle or handle,
+                connection_quotas=ConnectionQuotas(
+                    max_connections_per_ip=config.max_connections_per_ip,
+                    max_connections_per_ip_overrides=per_ip_overrides,
+                ),
                 processor_ids=ids,
             )
         self.data_plane = Plane(
@@ -242,6 +263,13 @@ class SocketServer:
             parse=parse,
             handle=handle,
             receive_type=receive_type,
+            connection_quotas=ConnectionQuotas(
+                max_connections=config.max_connections,
+                max_connection_creation_rate=config.max_connection_creation_rate,
+                max_connections_per_ip=config.max_connections_per_ip,
+                max_connections_per_ip_overrides=per_ip_overrides,
+                protected_listener=next((x.name for x in listeners if x.is_inter_broker), None),
+            ),
             processor_ids=ids,
         )
         self.listeners = bound
