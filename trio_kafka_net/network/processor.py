@@ -419,7 +419,7 @@ class Processor:
     def _end_request(self, connection: Connection) -> None:
         request, connection.request = connection.request, None
         if request is not None:
-            request.end_time_ns = perf_counter_ns()
+            request.leave_connection()
 
     # -- the end of a connection --------------------------------------------------------------
 

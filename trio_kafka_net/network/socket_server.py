@@ -33,7 +33,7 @@ from .handler_pool import Handle, RequestHandlerPool
 from .listener import Listener
 from .memory_pool import MemoryPool
 from .processor import ParseRequest, Processor
-from .request_channel import Request, RequestChannel
+from .request_channel import OnFinished, Request, RequestChannel
 
 CONTROL_PLANE_QUEUE = 20
 """Capacity of the control plane's request queue; Kafka's constant."""
@@ -51,6 +51,7 @@ class Plane:
         parse: ParseRequest,
         handle: Handle,
         processor_ids: Iterator[int],
+        on_finished: OnFinished | None = None,
     ) -> None:
         """Put a plane together; nothing runs yet.
 
@@ -61,11 +62,12 @@ class Plane:
             parse: makes a request of a frame.
             handle: runs a request.
             processor_ids: ids that are unique within the server.
+            on_finished: told once about every request that was queued, when it is over.
         """
         is_control = name == "control"
         self.name = name
         self.request_channel = RequestChannel(
-            CONTROL_PLANE_QUEUE if is_control else config.queued_max_requests
+            CONTROL_PLANE_QUEUE if is_control else config.queued_max_requests, on_finished
         )
         self.memory_pool = MemoryPool(config.queued_max_request_bytes)
         self.connection_quotas = ConnectionQuotas(
@@ -113,14 +115,17 @@ class Plane:
 
         Cancellation: requests in hand are cut, connections closed.
         """
-        async with trio.open_nursery() as handlers:
-            await handlers.start(self.handler_pool.run)
-            async with trio.open_nursery() as network:
-                for processor in self.processors:
-                    await network.start(processor.run)
-                network.start_soon(self._accept)
-                task_status.started()
-                await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as handlers:
+                await handlers.start(self.handler_pool.run)
+                async with trio.open_nursery() as network:
+                    for processor in self.processors:
+                        await network.start(processor.run)
+                    network.start_soon(self._accept)
+                    task_status.started()
+                    await trio.sleep_forever()
+        finally:
+            self.request_channel.clear()
 
     async def _accept(self) -> None:
         with self._accepting:
@@ -154,6 +159,8 @@ class SocketServer:
         parse: ParseRequest = Request,
         control_handle: Handle | None = None,
         control_parse: ParseRequest | None = None,
+        on_finished: OnFinished | None = None,
+        control_on_finished: OnFinished | None = None,
     ) -> None:
         """Bind every listener; nothing is served before ``run``.
 
@@ -165,6 +172,9 @@ class SocketServer:
                 connection.
             control_handle: runs a request of the control plane; ``handle`` if not given.
             control_parse: the same for ``parse``.
+            on_finished: told once about every request of the data plane that was queued, when it
+                is over; it must not block. What it raises is logged.
+            control_on_finished: the same for the control plane; ``on_finished`` if not given.
 
         Raises:
             OSError: a port could not be bound; those bound before are closed again.
@@ -184,6 +194,7 @@ class SocketServer:
                 parse=control_parse or parse,
                 handle=control_handle or handle,
                 processor_ids=ids,
+                on_finished=control_on_finished or on_finished,
             )
         self.data_plane = Plane(
             "data",
@@ -192,6 +203,7 @@ class SocketServer:
             parse=parse,
             handle=handle,
             processor_ids=ids,
+            on_finished=on_finished,
         )
         self.listeners = bound
         """Every bound listener, in the order given."""
