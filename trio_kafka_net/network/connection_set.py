@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from time import perf_counter_ns
 
 import trio
 
@@ -218,7 +217,7 @@ def end_request(connection: Connection) -> None:
     """The request in progress has nothing more to expect of its connection."""
     request, connection.request = connection.request, None
     if request is not None:
-        request.end_time_ns = perf_counter_ns()
+        request.leave_connection()
 
 
 def _cancel_parked(connection: Connection) -> None:

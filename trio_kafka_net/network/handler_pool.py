@@ -190,7 +190,7 @@ class RequestHandlerPool:
                 log.error("%r: its handler returned without an answer", request)
                 self._close(request, DisconnectCause.HANDLER_FAILED)
         finally:
-            request.release_memory()
+            request.leave_handlers()
 
     @staticmethod
     def _close(request: Request, cause: DisconnectCause) -> None:

@@ -8,11 +8,20 @@ full, and with it every other connection of that thread. Here the request that f
 waits at the side, in the order of arrival, and only its own connection waits with it: it is
 muted anyway. The side queue is bounded by the number of connections, one request each, and a
 request moves into the channel as soon as a handler takes one out.
+
+When a request is over. Two parties hold it: the handlers, from ``put`` on until its handler is
+done with it (or the queue is cleared), and its connection, until the response is out, or there is
+none to send, or the connection is gone. Either may be the last: a client can vanish while its
+request is queued, handled or parked, and a handler may go on after it has answered. Whoever lets
+go last finishes the request, and the finishing consumes the observer; so a request is reported
+once, whatever happened to it, and an ending that nobody thought of cannot report it twice.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
+from collections.abc import Callable
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -28,6 +37,12 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .memory_pool import MemoryPool
 
+log = logging.getLogger(__name__)
+
+OnFinished = Callable[["Request"], None]
+"""Told once about every request that was queued, when it is over. That is before its connection
+reads the next one, unless a handler goes on after it has answered."""
+
 
 class Request:
     """One request, from the last byte of its frame to the last byte of its response.
@@ -41,6 +56,9 @@ class Request:
     """
 
     __slots__ = (
+        "_is_with_connection",
+        "_is_with_handlers",
+        "_on_finished",
         "_pool_bytes",
         "connection",
         "dequeue_time_ns",
@@ -51,9 +69,11 @@ class Request:
         "parked_time_ns",
         "payload",
         "pool",
+        "response_bytes",
         "response_complete_time_ns",
         "response_dequeue_time_ns",
         "start_time_ns",
+        "throttle_time_ms",
     )
 
     def __init__(self, connection: Connection, payload: memoryview) -> None:
@@ -63,6 +83,9 @@ class Request:
         """The frame without its size; a view of memory that is this request's own."""
         self.pool: MemoryPool | None = None
         self._pool_bytes = 0
+        self._is_with_connection = True
+        self._is_with_handlers = False
+        self._on_finished: OnFinished | None = None
         self.is_answered = False
         """Whether its one final response has been given."""
         self.parked_scope: trio.CancelScope | None = None
@@ -80,7 +103,11 @@ class Request:
         self.response_dequeue_time_ns = 0
         """The Processor took the response."""
         self.end_time_ns = 0
-        """The last byte was out, or the connection gone."""
+        """The last byte was out, or it was clear that none would be."""
+        self.response_bytes = 0
+        """Size of the response's frame; 0 if there is none. The peer may not have got it all."""
+        self.throttle_time_ms = 0
+        """How long its client was told to wait (a quota's decision, not the time waited)."""
 
     def hold_memory(self, pool: MemoryPool, size: int) -> None:
         """Remember that ``size`` bytes of ``pool`` are this request's."""
@@ -99,7 +126,8 @@ class Request:
         Raises:
             LocalProtocolError: it was answered before; the first answer stands.
         """
-        self._finish(SendResponse(self, send))
+        self._answer(SendResponse(self, send))
+        self.response_bytes = send.size
 
     def respond_nothing(self) -> None:
         """Finish without an answer; the connection goes on (a Produce with acks=0).
@@ -107,7 +135,7 @@ class Request:
         Raises:
             LocalProtocolError: it was answered before.
         """
-        self._finish(NoOpResponse(self))
+        self._answer(NoOpResponse(self))
 
     def close_connection(self, cause: DisconnectCause = DisconnectCause.HANDLER) -> None:
         """Finish by closing the connection without an answer.
@@ -115,7 +143,7 @@ class Request:
         Raises:
             LocalProtocolError: it was answered before.
         """
-        self._finish(CloseConnectionResponse(self, cause))
+        self._answer(CloseConnectionResponse(self, cause))
 
     def start_throttling(self) -> None:
         """Keep the connection muted, beyond the response, until ``end_throttling``."""
@@ -125,7 +153,40 @@ class Request:
         """Allow the next request to be read once the response is out."""
         self.connection.processor.enqueue_response(EndThrottlingResponse(self))
 
-    def _finish(self, response: Response) -> None:
+    def enter_queue(self, on_finished: OnFinished | None) -> None:
+        """Belong to the handlers too, until ``leave_handlers``; ``on_finished`` is told the end."""
+        self._is_with_handlers = True
+        self._on_finished = on_finished
+
+    def leave_handlers(self) -> None:
+        """No handler has to do with it any more; a second call does nothing."""
+        self._is_with_handlers = False
+        self.release_memory()
+        if not self._is_with_connection:
+            self._finish()
+
+    def leave_connection(self) -> None:
+        """Its connection is done with it, or closed; a second call does nothing."""
+        if self.is_answered:
+            self.end_time_ns = perf_counter_ns()
+        self._is_with_connection = False
+        if not self._is_with_handlers:
+            self._finish()
+
+    def _finish(self) -> None:
+        self.release_memory()
+        on_finished, self._on_finished = self._on_finished, None
+        if on_finished is None:
+            return
+        if not self.end_time_ns:
+            # The connection was gone first. What its handler did until now was still spent on it.
+            self.end_time_ns = perf_counter_ns()
+        try:
+            on_finished(self)
+        except Exception:
+            log.exception("%r: reporting its end failed", self)
+
+    def _answer(self, response: Response) -> None:
         if self.is_answered:
             raise LocalProtocolError(f"{self!r} was answered already")
         self.is_answered = True
@@ -204,14 +265,16 @@ class RequestChannel:
     Source: Kafka ``RequestChannel``.
     """
 
-    def __init__(self, capacity: int) -> None:
-        """Queue up to ``capacity`` requests."""
+    def __init__(self, capacity: int, on_finished: OnFinished | None = None) -> None:
+        """Queue up to ``capacity`` requests; ``on_finished`` is told the end of each."""
+        self._on_finished = on_finished
         self._send_channel, self._receive_channel = trio.open_memory_channel[Request](capacity)
         self._capacity = capacity
         self._waiting: deque[Request] = deque()
 
     def put(self, request: Request) -> None:
         """Queue a request; never blocks, see the top of this file."""
+        request.enter_queue(self._on_finished)
         try:
             self._send_channel.send_nowait(request)
         except trio.WouldBlock:
@@ -246,7 +309,7 @@ class RequestChannel:
         """
         while True:
             try:
-                self.get_nowait().release_memory()
+                self.get_nowait().leave_handlers()
             except trio.WouldBlock:
                 return
 

@@ -42,7 +42,7 @@ from .ip_quotas import resolve_overrides
 from .listener import Listener
 from .memory_pool import MemoryPool
 from .processor import ParseRequest, Processor, ReceiveType
-from .request_channel import Request, RequestChannel
+from .request_channel import OnFinished, Request, RequestChannel
 
 CONTROL_PLANE_QUEUE = 20
 """Capacity of the control plane's request queue; Kafka's constant."""
@@ -62,6 +62,7 @@ class Plane:
         receive_type: ReceiveType,
         connection_quotas: ConnectionQuotas,
         processor_ids: Iterator[int],
+        on_finished: OnFinished | None = None,
     ) -> None:
         """Put a plane together; nothing runs yet.
 
@@ -74,11 +75,12 @@ class Plane:
             receive_type: makes the ``Receive`` of a connection.
             connection_quotas: its limits; the listeners are registered with them here.
             processor_ids: ids that are unique within the server.
+            on_finished: told once about every request that was queued, when it is over.
         """
         is_control = name == "control"
         self.name = name
         self.request_channel = RequestChannel(
-            CONTROL_PLANE_QUEUE if is_control else config.queued_max_requests
+            CONTROL_PLANE_QUEUE if is_control else config.queued_max_requests, on_finished
         )
         self.memory_pool = MemoryPool(config.queued_max_request_bytes)
         self.connection_quotas = connection_quotas
@@ -217,6 +219,8 @@ class SocketServer:
         control_handle: Handle | None = None,
         control_parse: ParseRequest | None = None,
         receive_type: ReceiveType = Receive,
+        on_finished: OnFinished | None = None,
+        control_on_finished: OnFinished | None = None,
     ) -> None:
         """Bind every listener; nothing is served before ``run``.
 
@@ -229,6 +233,9 @@ class SocketServer:
             control_handle: runs a request of the control plane; ``handle`` if not given.
             control_parse: the same for ``parse``.
             receive_type: makes the ``Receive`` of a connection, for another framing.
+            on_finished: told once about every request of the data plane that was queued, when it
+                is over; it must not block. What it raises is logged.
+            control_on_finished: the same for the control plane; ``on_finished`` if not given.
 
         Raises:
             ConfigError: a name in ``max_connections_per_ip_overrides`` does not resolve.
@@ -255,6 +262,7 @@ class SocketServer:
                     max_connections_per_ip_overrides=per_ip_overrides,
                 ),
                 processor_ids=ids,
+                on_finished=control_on_finished or on_finished,
             )
         self.data_plane = Plane(
             "data",
@@ -271,6 +279,7 @@ class SocketServer:
                 protected_listener=next((x.name for x in listeners if x.is_inter_broker), None),
             ),
             processor_ids=ids,
+            on_finished=on_finished,
         )
         self.listeners = bound
         """Every bound listener, in the order given."""

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from trio_kafka_net.metrics import names
+from trio_kafka_net.metrics.registry import OTHER, MetricsRegistry
+from trio_kafka_net.metrics.request_metrics import PHASES, RequestMetrics
+
+MS = 1_000_000
+
+
+def finished(**times: int) -> SimpleNamespace:
+    """A request with times in ms; it began at 100 ms."""
+    defaults = dict.fromkeys(
+        (
+            "dequeue_time_ns",
+            "local_complete_time_ns",
+            "parked_time_ns",
+            "response_complete_time_ns",
+            "response_dequeue_time_ns",
+            "end_time_ns",
+        ),
+        0,
+    )
+    given = {f"{name}_time_ns": value * MS for name, value in times.items()}
+    return SimpleNamespace(
+        **{**defaults, "start_time_ns": 100 * MS, **given}, throttle_time_ms=0, response_bytes=0
+    )
+
+
+ANSWERED = {
+    "dequeue": 101,
+    "local_complete": 103,
+    "response_complete": 103,
+    "response_dequeue": 107,
+    "end": 115,
+}
+
+
+def phases(registry: MetricsRegistry, request: str) -> dict[str, float]:
+    """{phase: observed ms}, checked to have been observed once each."""
+    family = registry.collect()[names.REQUEST_PHASE.name]
+    found = {
+        sample.labels[2]: sample.value
+        for sample in family.samples
+        if sample.labels[:2] == ("data", request)
+    }
+    assert dict.fromkeys(PHASES, 1) == {phase: value.count for phase, value in found.items()}
+    return {phase: round(value.sum * 1000, 6) for phase, value in found.items() if value.sum}
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        (
+            ANSWERED,
+            {"queue": 1, "local": 2, "response_queue": 4, "send": 8, "total": 15},
+        ),
+        (
+            {**ANSWERED, "parked": 1},
+            {"queue": 1, "local": 1, "remote": 1, "response_queue": 4, "send": 8, "total": 15},
+        ),
+        (
+            {**ANSWERED, "response_dequeue": 0},
+            {"queue": 1, "local": 2, "response_queue": 12, "total": 15},
+        ),
+        (
+            {"dequeue": 101, "parked": 5, "end": 110},
+            {"queue": 1, "local": 4, "remote": 5, "total": 10},
+        ),
+        ({"end": 110}, {"queue": 10, "total": 10}),
+        ({"end": 100}, {}),
+    ],
+    ids=["sent", "parked", "dropped response", "cut in its handler", "never handled", "at once"],
+)
+def test_the_phases_add_up_to_the_total(times, expected):
+    """§5.2; unlike Kafka's, also when a request is cut off: no phase is negative or lost."""
+    registry = MetricsRegistry()
+    RequestMetrics(registry, "data").api("Produce").record(finished(**times), 9, 0)
+    observed = phases(registry, "Produce")
+    assert expected == observed
+    total = observed.pop("total", 0)
+    assert total == sum(observed.values())
+
+
+def test_throttling_is_not_part_of_the_total():
+    registry = MetricsRegistry()
+    request = finished(**ANSWERED)
+    request.throttle_time_ms = 250
+    RequestMetrics(registry, "data").api("Produce").record(request, 9, 0)
+    observed = phases(registry, "Produce")
+    assert (250, 15) == (observed["throttle"], observed["total"])
+
+
+def numbers(registry: MetricsRegistry, metric) -> dict:
+    return {sample.labels: sample.value for sample in registry.collect()[metric.name].samples}
+
+
+def test_requests_are_counted_by_plane_api_and_version():
+    """SS-04; §11.2 no. 25: planes do not share a figure."""
+    registry = MetricsRegistry()
+    data, control = RequestMetrics(registry, "data"), RequestMetrics(registry, "control")
+    for metrics, request, version in (
+        (data, "Metadata", 12),
+        (data, "Metadata", 12),
+        (data, "Metadata", 13),
+        (control, "Metadata", 12),
+    ):
+        metrics.api(request).record(finished(**ANSWERED), version, 0)
+    assert {
+        ("data", "Metadata", "12"): 2,
+        ("data", "Metadata", "13"): 1,
+        ("control", "Metadata", "12"): 1,
+    } == numbers(registry, names.REQUESTS)
+    assert names.DEPRECATED_REQUESTS.name not in registry.collect()
+
+
+def test_errors_are_counted_by_name():
+    registry = MetricsRegistry()
+    api = RequestMetrics(registry, "data").api("Produce")
+    api.record_errors({"NONE": 3, "CORRUPT_MESSAGE": 1})
+    api.record_errors({"NONE": 1})
+    assert {
+        ("data", "Produce", "NONE"): 4,
+        ("data", "Produce", "CORRUPT_MESSAGE"): 1,
+    } == numbers(registry, names.ERRORS)
+
+
+def test_sizes_of_requests_and_responses():
+    registry = MetricsRegistry()
+    api = RequestMetrics(registry, "data").api("Produce")
+    for size in (64, 65):
+        request = finished(**ANSWERED)
+        request.response_bytes = 1000
+        api.record(request, 9, size)
+    assert {("data", "Produce"): 2000} == numbers(registry, names.RESPONSE_BYTES)
+    histogram = numbers(registry, names.REQUEST_BYTES)["data", "Produce"]
+    assert (1, 2, 129) == (*histogram.cumulative[:2], histogram.sum)
+
+
+def test_client_names_in_labels_are_bounded():
+    """SS-05, §5.4: a hundred combinations, then one for all others."""
+    registry = MetricsRegistry()
+    api = RequestMetrics(registry, "data").api("Produce")
+    for number in range(150):
+        api.record_deprecated(3, f"client-{number}", "1.0")
+    counted = numbers(registry, names.DEPRECATED_REQUESTS)
+    assert 101 == len(counted)
+    assert 50 == counted[(OTHER,) * 5]
+    assert 1 == counted["data", "Produce", "3", "client-99", "1.0"]
