@@ -15,6 +15,7 @@ from operator import attrgetter
 from trio_kafka_net.broker.log.log_config import LogConfig
 from trio_kafka_net.broker.log.segment import FoundRecord, LogSegment
 from trio_kafka_net.network.framing import FileRegion
+from trio_kafka_net.protocol.record_codec import NO_TIMESTAMP
 
 _base_offset = attrgetter("base_offset")
 
@@ -102,16 +103,21 @@ class LogSegments:
             OSError: it could not be read.
         """
         for segment in self._segments[self._number_of(first_offset) :]:
+            found = None
             if segment.max_timestamp.timestamp >= timestamp:
                 found = segment.find_timestamp(timestamp, first_offset)
-                self._keep_few_open(segment)
-                if found is not None:
-                    return found
+            self._keep_few_open(segment)
+            if found is not None:
+                return found
         return None
 
     def max_timestamp(self) -> int:
         """Largest timestamp of all records, ms since the epoch; -1 if there is none."""
-        return max(segment.max_timestamp.timestamp for segment in self._segments)
+        largest = NO_TIMESTAMP
+        for segment in self._segments:
+            largest = max(largest, segment.max_timestamp.timestamp)
+            self._keep_few_open(segment)
+        return largest
 
     def truncate_to(self, offset: int) -> int:
         """Drop the batch that holds ``offset`` and everything after it.
@@ -165,6 +171,7 @@ class LogSegments:
             if segment.size == 0 or end_offset > high_watermark:
                 return number
             is_old = oldest_ms is not None and segment.newest_ms() < oldest_ms
+            self._keep_few_open(segment)
             if not (is_old or spare_bytes >= 0 or end_offset <= log_start_offset):
                 return number
         return len(self._segments)

@@ -361,6 +361,7 @@ class LogSegment:
         """
         if self.is_deleted:
             return
+        was_open = self._file is not None
         try:
             indexes = self._loaded_indexes()
             indexes.write()
@@ -369,6 +370,8 @@ class LogSegment:
         except FileNotFoundError:
             if not self.is_deleted:
                 raise
+        if not was_open:
+            self.release()
 
     def delete(self) -> None:
         """Remove the files; regions that were handed out stay readable.

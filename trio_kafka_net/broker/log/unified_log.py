@@ -94,7 +94,9 @@ class UnifiedLog:
         self._now_ms = loaded.now_ms
         self._segments = LogSegments(loaded.segments, loaded.new_segment)
         # Sealed since the last flush: log and indexes are not on the device yet.
-        self._unflushed = list(loaded.recovered)
+        self._unflushed = [
+            segment for segment in loaded.recovered if segment is not self._segments.active
+        ]
         self._names_changed = True
         self._flushing = threading.Lock()
 
