@@ -70,7 +70,9 @@ def read_values(log: UnifiedLog, offset: int | None = None) -> list[tuple[int, b
     return list(_read_values(log.read, offset))
 
 
-def _read_values(read: Callable[..., FileRegion | None], offset: int) -> Iterator[tuple[int, bytes]]:
+def _read_values(
+    read: Callable[..., FileRegion | None], offset: int
+) -> Iterator[tuple[int, bytes]]:
     while (region := read(offset, 300, min_one_batch=True)) is not None:
         for batch in iter_batches(memoryview(region_bytes(region)), partial_tail=True):
             batch.ensure_valid()
