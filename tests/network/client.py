@@ -43,7 +43,7 @@ class FrameClient:
         try:
             while data := await self.stream.receive_some(65536):
                 received += data
-        except trio.BrokenResourceError:
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         return bytes(received)
 
