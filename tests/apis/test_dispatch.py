@@ -124,7 +124,7 @@ async def test_handler_may_close_the_connection(open_lab, caplog, late):
 async def test_failure_of_an_api_without_a_place_for_it_closes_the_connection(
     open_lab, caplog, late
 ):
-    """ListOffsets has codes for partitions only; nothing here says how to fill them."""
+    """ListOffsets has codes for partitions only; this handler does not say how to fill them."""
     apis = KafkaApis()
     lab = await serve(open_lab, raising(ValueError("oh"), late=late), ApiKey.LIST_OFFSETS, apis)
 

@@ -18,7 +18,7 @@ Three rules make it safe on any bytes:
    never becomes negative; only slices need a check, since Python shortens them silently.
 2. A length is compared with the bytes left before anything is sliced or allocated, and so is a
    count times the smallest encoded size of its elements.
-3. Structs are counted over the whole message, see ``primitives``.
+3. Structs, and in requests strings, are counted over the whole message, see ``primitives``.
 
 There is no recursion at run time: structs are written in line, loop in loop.
 """
@@ -33,6 +33,7 @@ from trio_kafka_net.protocol.message import Field, Message, Struct
 from trio_kafka_net.protocol.primitives import (
     FIXED_WIDTH,
     MAX_ARRAY_LENGTH,
+    MAX_REQUEST_ELEMENTS,
     MAX_STRING_LENGTH,
     MAX_TAGGED_FIELDS,
     MalformedError,
@@ -102,10 +103,12 @@ class _DecoderSource(SourceWriter):
             "FAILURES": DECODE_FAILURES,
         }
         self.holders: list[str] = []
+        self.is_request = message.KIND == "request"
 
     def write_body(self) -> None:
         """Emit the reading of the whole message, up to its return."""
-        self.emit("end = len(view)", f"structs_left = {MAX_ARRAY_LENGTH}")
+        most = MAX_REQUEST_ELEMENTS if self.is_request else MAX_ARRAY_LENGTH
+        self.emit("end = len(view)", f"structs_left = {most}")
         result = self.struct(self.message, self.message.__name__)
         self.trace(f"{self.message.__name__}, end")
         self.flush()
@@ -242,7 +245,7 @@ class _DecoderSource(SourceWriter):
         smallest = self.smallest_size(element)
         needed = length if smallest == 1 else f"{length} * {smallest}"
         too_many = f"{length} > {MAX_ARRAY_LENGTH}"
-        if element in self.message.STRUCTS:
+        if element in self.message.STRUCTS or (self.is_request and element not in FIXED_WIDTH):
             self.emit(f"structs_left -= {length}")
             too_many = "structs_left < 0"
         with self.block(f"if {needed} > end - position or {too_many}:"):
