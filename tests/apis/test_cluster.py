@@ -36,6 +36,7 @@ def asking(*topics, **settings):
 @pytest.mark.parametrize("plane", ["data", "control"])
 @pytest.mark.parametrize("version", range(5))
 async def test_api_versions_are_those_of_the_plane(lab, plane, version):
+    """KA-01."""
     request = ApiVersionsRequest(client_software_name="a", client_software_version="1")
     response = await lab.ask(request, version, plane=plane)
 
@@ -53,7 +54,7 @@ async def test_api_versions_are_those_of_the_plane(lab, plane, version):
 
 @pytest.mark.parametrize("version", [5, 99, 32767])
 async def test_unsupported_version_of_api_versions_is_answered_in_version_0(lab, version):
-    """KIP-511: the client learns from it which version to use, on the same connection."""
+    """KA-02: KIP-511: the client learns from it which version to use, on the same connection."""
     client = await lab.connect()
     await client.send_frame(struct.pack(">hhih2sB", 18, version, 7, 2, b"me", 0) + b"whatever")
 
@@ -64,6 +65,7 @@ async def test_unsupported_version_of_api_versions_is_answered_in_version_0(lab,
 
 @pytest.mark.parametrize(("name", "version"), [("", "1"), ("a", ""), ("-a", "1"), ("a b", "1")])
 async def test_illegal_software_name_is_refused_and_the_connection_stays(lab, name, version):
+    """KA-03."""
     client = await lab.connect()
     request = ApiVersionsRequest(client_software_name=name, client_software_version=version)
 
@@ -74,6 +76,7 @@ async def test_illegal_software_name_is_refused_and_the_connection_stays(lab, na
 
 
 async def test_connection_remembers_what_the_client_calls_itself(lab):
+    """SS-02, SS-03."""
     client = await lab.connect()
     request = ApiVersionsRequest(client_software_name="librd", client_software_version="2.5")
     await client.request(request, 4)

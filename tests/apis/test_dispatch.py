@@ -63,6 +63,7 @@ def lines(caplog):
     ],
 )
 async def test_failure_of_a_handler_is_answered(open_lab, caplog, error, code, level, late):
+    """KA-06."""
     lab = await serve(open_lab, raising(error, late=late))
     client = await lab.connect()
 

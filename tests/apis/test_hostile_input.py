@@ -111,6 +111,7 @@ def is_idle(lab, plane):
 @pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("name", BAD_BYTES)
 async def test_bad_bytes_close_their_connection_and_no_other(lab, caplog, plane, name):
+    """SS-10, ER-02, ER-03, ER-04, ER-05."""
     sent, reason = BAD_BYTES[name]
     bystander = await lab.connect(plane)
     await bystander.request(ApiVersionsRequest(), 0)
@@ -210,6 +211,7 @@ async def test_data_plane_takes_no_orders_of_controllers(lab, caplog, key):
 @pytest.mark.parametrize("plane", PLANES)
 @pytest.mark.parametrize("client_id", [None, "", "ü" * 16_383])
 async def test_any_client_id_will_do(lab, plane, client_id):
+    """ER-01."""
     client = await lab.connect(plane, client_id=client_id)
 
     for version in (0, 12):

@@ -189,6 +189,7 @@ async def test_without_acks_nothing_is_answered(lab):
 
 @pytest.mark.parametrize("request_", [a_produce("nobody", a_batch(), acks=0), a_produce("t", b"")])
 async def test_without_acks_a_failure_closes_the_connection(lab, request_, caplog):
+    """KA-06."""
     request_.acks = 0
     client = await lab.connect()
     await client.send_request(request_, 9, answered=False)
