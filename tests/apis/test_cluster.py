@@ -76,15 +76,19 @@ async def test_illegal_software_name_is_refused_and_the_connection_stays(lab, na
 
 
 async def test_connection_remembers_what_the_client_calls_itself(lab):
-    """SS-02, SS-03."""
+    """SS-02, SS-03: from the request after a new ApiVersions on; an old one says nothing."""
     client = await lab.connect()
+    await client.request(ApiVersionsRequest(), 0)
+    (processor,) = [each for each in lab.plane().processors if each.connection_count]
+    (connection,) = processor._set.selector.connections.values()
+    assert (connection.client_software_name, connection.client_software_version) == (
+        "unknown",
+        "unknown",
+    )
     request = ApiVersionsRequest(client_software_name="librd", client_software_version="2.5")
     await client.request(request, 4)
 
-    (processor,) = [each for each in lab.plane().processors if each.connection_count]
-    (connection,) = processor._set.selector.connections.values()
-    assert connection.client_software_name == "librd"
-    assert connection.client_software_version == "2.5"
+    assert (connection.client_software_name, connection.client_software_version) == ("librd", "2.5")
 
 
 # Metadata
