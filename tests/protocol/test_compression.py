@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import cramjam
 import pytest
 from hypothesis import given
@@ -40,10 +42,8 @@ def test_decompress_refuses_a_bomb(codec):
 @pytest.mark.parametrize("codec", CODECS)
 @given(junk=st.binary(max_size=200))
 def test_decompress_of_junk_raises_nothing_else(codec, junk):
-    try:
+    with contextlib.suppress(CorruptRecordError):
         decompress(codec, junk, max_bytes=10_000)
-    except CorruptRecordError:
-        pass
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -29,13 +29,15 @@ from trio_kafka_net.protocol.error_codes import ErrorCode
 def to_kafka_error(exc: StorageError | OSError) -> KafkaError:
     """What storage raised, with the code that a client expects.
 
+    The text of a disk failure names paths of this machine: it stays in our own log.
+
     Source: Kafka ``Errors.forException``.
     """
     if isinstance(exc, CorruptRecordError):
         return KafkaError(ErrorCode.CORRUPT_MESSAGE, str(exc))
     if isinstance(exc, RecordTooLargeError):
         return KafkaError(ErrorCode.MESSAGE_TOO_LARGE, str(exc))
-    return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(exc))
+    return KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, "the log is offline")
 
 
 class ReplicaManager:

@@ -1,4 +1,7 @@
-"""Idempotent producers: windows, epochs, snapshots. Names follow Kafka's ProducerStateManagerTest."""
+"""Idempotent producers: windows, epochs, snapshots.
+
+Cases follow Kafka's ProducerStateManagerTest.
+"""
 
 from __future__ import annotations
 

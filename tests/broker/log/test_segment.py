@@ -17,7 +17,9 @@ CONFIG = LogConfig(index_interval_bytes=0)
 @pytest.fixture
 def new_segment(tmp_path, clock):
     def make(config=CONFIG):
-        return LogSegment(tmp_path, BASE, config, clock)
+        segment = LogSegment(tmp_path, BASE, config, clock)
+        segment.create()
+        return segment
 
     return make
 

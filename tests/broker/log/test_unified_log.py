@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 
 import attrs
 import pytest
@@ -637,3 +639,73 @@ def test_unreadable_file_fails_the_read_only(storage, read_log):
 
     Moody.broken = False
     assert len(read_log(log)) == 2
+
+
+# At the same time, and all of a sudden
+
+
+def test_what_is_appended_during_a_flush_is_not_called_flushed(storage):
+    class Racing(SegmentFile):
+        log = None
+
+        def sync(self):
+            super().sync()
+            if self.log is not None:
+                log, Racing.log = self.log, None
+                storage.append(log, b"meanwhile")
+
+    log = storage.open_log(open_file=Racing)
+    storage.append(log, b"a")
+    Racing.log = log
+
+    log.flush()
+
+    assert (log.recovery_point, log.log_end_offset) == (1, 2)
+
+
+def test_a_roll_during_a_flush_leaves_the_sealed_segment_to_the_next_flush(storage):
+    synced = []
+
+    class Racing(SegmentFile):
+        log = None
+
+        def sync(self):
+            synced.append(self.path.name)
+            super().sync()
+            if self.log is not None:
+                log, Racing.log = self.log, None
+                for _ in range(3):
+                    storage.append(log, b"meanwhile")
+
+    log = storage.open_log(SMALL, open_file=Racing)
+    storage.append(log, b"a")
+    Racing.log = log
+    log.flush()
+    synced.clear()
+
+    log.flush()
+
+    assert log.recovery_point == 4
+    assert synced == files(storage, ".log")
+
+
+@pytest.mark.slow
+def test_acknowledged_records_survive_a_killed_process(storage, read_log):
+    script = """
+import os, sys, pathlib
+from trio_kafka_net.broker.log.log_config import LogConfig
+from trio_kafka_net.broker.log.unified_log import UnifiedLog
+from trio_kafka_net.protocol.records import Record, build_batch
+log = UnifiedLog.open(pathlib.Path(sys.argv[1]), ("topic", 0), LogConfig(segment_bytes=500),
+                      now_ms=lambda: 1000)
+for number in range(20):
+    batch = memoryview(build_batch([Record(timestamp=1000, value=b"%d" % number)]))
+    log.append(batch, leader_epoch=0)
+os.kill(os.getpid(), 9)
+"""
+    killed = subprocess.run([sys.executable, "-c", script, str(storage.path)], check=False)
+
+    log = storage.open_log(LogConfig(segment_bytes=500))
+
+    assert killed.returncode == -9
+    assert read_log(log) == [(number, b"%d" % number) for number in range(20)]

@@ -76,7 +76,7 @@ class LogLoader:
         self.segments = [self.new_segment(offset) for offset in self._offsets_of_files(LOG_SUFFIX)]
         self._remove_orphaned_indexes()
         if not self.segments:
-            self.segments = [self.new_segment(self.log_start_offset)]
+            self._add_first_segment()
         self.log_end_offset = self._read_end() if self.is_clean else self._recover()
         self.log_start_offset = max(self.log_start_offset, self.segments[0].base_offset)
         if self.log_start_offset > self.log_end_offset:
@@ -178,8 +178,14 @@ class LogLoader:
         """Everything in the files lies before the log start offset."""
         for segment in self.segments:
             segment.delete()
-        self.segments = [self.new_segment(self.log_start_offset)]
+        self.segments = []
+        self._add_first_segment()
         self.log_end_offset = self.log_start_offset
+
+    def _add_first_segment(self) -> None:
+        segment = self.new_segment(self.log_start_offset)
+        segment.create()
+        self.segments.append(segment)
 
     def _remove_orphaned_indexes(self) -> None:
         known = {segment.base_offset for segment in self.segments}

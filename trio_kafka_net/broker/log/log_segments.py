@@ -50,11 +50,16 @@ class LogSegments:
         return sum(segment.size for segment in self._segments)
 
     def roll(self, base_offset: int) -> LogSegment:
-        """Begin a new segment; returns the one that was active."""
-        sealed = self.active
+        """Begin a new segment; returns the one that was active.
+
+        Raises:
+            OSError: its file could not be made; the old one stays active.
+        """
+        segment = self._new_segment(base_offset)
+        segment.create()
+        sealed, self.active = self.active, segment
+        self._segments.append(segment)
         sealed.release()
-        self.active = self._new_segment(base_offset)
-        self._segments.append(self.active)
         return sealed
 
     def find_region(
@@ -136,6 +141,7 @@ class LogSegments:
         self._read_last = None
         if not kept:
             self.active = self._new_segment(offset)
+            self.active.create()
             self._segments.append(self.active)
             return offset
         self.active = self._segments[-1]

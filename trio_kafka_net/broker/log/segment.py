@@ -126,9 +126,16 @@ class LogSegment:
         """
         file = self._file
         if file is None:
-            file = self._open_file(self.path(LOG_SUFFIX), create=self.size == 0)
-            self._file = file
+            file = self._file = self._open_file(self.path(LOG_SUFFIX), create=False)
         return file
+
+    def create(self) -> None:
+        """Make the log file: its name alone says where the log goes on.
+
+        Raises:
+            OSError: it could not be made.
+        """
+        self._file = self._open_file(self.path(LOG_SUFFIX), create=True)
 
     def release(self) -> None:
         """Give back descriptor and mapped indexes; the next use opens them again."""
@@ -419,9 +426,7 @@ class LogSegment:
         raise self._cut_off(position)
 
     def _cut_off(self, position: int) -> CorruptRecordError:
-        return CorruptRecordError(
-            f"{self.path(LOG_SUFFIX)}: no whole batch at byte {position} of {self.size}"
-        )
+        return CorruptRecordError(f"no whole batch at byte {position} of {self.size}")
 
     def _waited_ms(self, timestamp: int) -> int:
         """How long the first batch waits for the segment to be rolled.

@@ -1,8 +1,9 @@
 """The two indexes of one segment, and when they are in files, mapped, or in memory.
 
-The indexes of a sealed segment are mapped by the first lookup (and cost a descriptor each as long
-as they are: Python's ``mmap`` keeps one). Those of the segment in use are ``bytearray`` objects that reach their files when the segment is flushed or
-sealed: after a crash they are rebuilt from the log anyway, so an append need not write them.
+The indexes of a sealed segment are mapped by the first lookup; they cost a descriptor each as long
+as they are, for Python's ``mmap`` keeps one. Those of the active segment are ``bytearray`` objects
+that reach their files when the segment is flushed or sealed: after a crash they are rebuilt from
+the log anyway, so an append need not write them.
 """
 
 from __future__ import annotations

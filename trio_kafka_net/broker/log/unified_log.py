@@ -233,8 +233,6 @@ class UnifiedLog:
             if active.should_roll(batch.size_in_bytes, batch.last_offset, batch.max_timestamp):
                 self.roll()
                 active = self._segments.active
-            if active.size == 0:
-                self._names_changed = True
             active.append(batch)
         except OSError as exc:
             raise self._gone_offline(exc) from exc
@@ -279,6 +277,7 @@ class UnifiedLog:
         # Not synced: a torn snapshot is recognised, and only costs a longer replay.
         self._snapshot_path().write_bytes(self.producers.to_snapshot())
         self._unflushed.append(self._segments.roll(self.log_end_offset))
+        self._names_changed = True
 
     # Reading
 
@@ -462,6 +461,8 @@ class UnifiedLog:
         Raises:
             OSError: a file could not be removed.
         """
+        # The name of the first segment that stays must not be lost: it says where the log begins.
+        sync_directory(self.directory)
         for segment in segments:
             segment.delete()
             segment.path(SNAPSHOT_SUFFIX).unlink(missing_ok=True)
