@@ -18,10 +18,10 @@ from trio_kafka_net.protocol.records import build_batch
 from trio_kafka_net.testing.client import RawClient
 
 
-def a_batch(*values: bytes, **settings) -> bytes:
-    """A record batch with these values, at time 1000, 1001, ..."""
+def a_batch(*values: bytes, timestamp: int = 1000, **settings) -> bytes:
+    """A record batch with these values, at this time (ms), one later, ..."""
     records = [
-        Record(timestamp=1000 + number, value=value)
+        Record(timestamp=timestamp + number, value=value)
         for number, value in enumerate(values or [b"value"])
     ]
     return build_batch(records, **settings)

@@ -143,6 +143,7 @@ def test_good_requests_are_of_every_api():
     assert {GOOD_REQUESTS[number].API_KEY for number, _ in GOOD_FRAMES} == set(table)
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.lists(almost_good_frames(), min_size=1, max_size=REQUESTS_PER_BROKER))
 def test_almost_good_requests_are_refused_or_answered(frames):

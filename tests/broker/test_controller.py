@@ -7,6 +7,7 @@ import attrs
 import pytest
 import trio
 
+from tests.cancelling import cancelled_at
 from trio_kafka_net.broker import controller as controller_module
 from trio_kafka_net.broker.controller import ConfigSource
 from trio_kafka_net.broker.local_broker import LocalBroker
@@ -245,32 +246,13 @@ async def test_directory_that_cannot_be_removed_does_not_keep_the_others(local, 
 # Cancellation
 
 
-@attrs.define(eq=False)
-class CancelAt(trio.abc.Instrument):
-    """Cancels a scope the n-th time that any task is about to go on."""
-
-    scope: trio.CancelScope
-    at: int
-    steps: int = 0
-
-    def before_task_step(self, task):
-        self.steps += 1
-        if self.steps == self.at:
-            self.scope.cancel()
-
-
 @pytest.mark.parametrize("at", range(1, 12))
 async def test_cancelled_changes_leave_whole_topics(data_dir, at):
     local = await open_local(data_dir)
     await local.controller.create_topic("old", partitions=2)
-    with trio.CancelScope() as scope:
-        instrument = CancelAt(scope, at)
-        trio.lowlevel.add_instrument(instrument)
-        try:
-            await local.controller.create_topic("new", partitions=2)
-            await local.controller.delete_topic("old")
-        finally:
-            trio.lowlevel.remove_instrument(instrument)
+    with cancelled_at(at):
+        await local.controller.create_topic("new", partitions=2)
+        await local.controller.delete_topic("old")
 
     await check_whole(local)
     await local.close()
