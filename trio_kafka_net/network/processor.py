@@ -35,6 +35,7 @@ from .connection import Connection, DisconnectCause, MuteEvent
 from .connection_quotas import ConnectionSlot
 from .framing import EndOfStream, Receive, Send
 from .memory_pool import MemoryPool
+from .processor_statistics import ProcessorCounters, ProcessorStatistics
 from .request_channel import (
     CloseConnectionResponse,
     EndThrottlingResponse,
@@ -132,6 +133,7 @@ class Processor:
         self._idle_added = trio.Event()
         self._failures = FailureCount(f"Processor {processor_id}")
         self._next_index = 0
+        self._counters = ProcessorCounters()
         self._now = 0.0
         self._is_draining = False
         self._empty = trio.Event()
@@ -154,6 +156,15 @@ class Processor:
     def response_queue_size(self) -> int:
         """Responses that wait to be taken."""
         return self._responses_in.statistics().current_buffer_used
+
+    def statistics(self) -> ProcessorStatistics:
+        """What it did since its start, and what it has now."""
+        return self._counters.snapshot(
+            self.processor_id,
+            self.listener_name,
+            self._selector.connections.values(),
+            self.response_queue_size,
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve connections until cancelled.
@@ -215,6 +226,7 @@ class Processor:
         )
         connection.last_active = trio.current_time()
         self._selector.register(connection)
+        self._counters.connections_created += 1
         if self._idle_seconds < math.inf:
             self._idle.add(connection)
             self._idle_added.set()
@@ -226,6 +238,7 @@ class Processor:
         while True:
             await selector.wait_ready()
             # no checkpoint until the end of the pass
+            started = perf_counter_ns()
             self._now = trio.current_time()
             try:
                 self._serve_ready(selector.ready(_READY_PER_PASS))
@@ -233,6 +246,7 @@ class Processor:
                 raise
             except Exception as error:
                 self._failures.survive(error)
+            self._counters.busy_time_ns += perf_counter_ns() - started
 
     def _serve_ready(self, ready: list[tuple[int, int]]) -> None:
         connections = self._selector.connections
@@ -271,6 +285,7 @@ class Processor:
             self._await_memory(connection)
 
     def _queue_request(self, connection: Connection, payload: memoryview) -> None:
+        self._counters.count_request(len(payload))
         try:
             request = self._parse(connection, payload)
         except RemoteProtocolError as error:
@@ -325,6 +340,7 @@ class Processor:
         while True:
             response = await receive()
             # no checkpoint between taking a response and its bytes being the connection's
+            started = perf_counter_ns()
             self._now = trio.current_time()
             for _ in range(_RESPONSES_PER_PASS - 1):
                 self._act_on(response)
@@ -334,6 +350,7 @@ class Processor:
                     break
             else:
                 self._act_on(response)
+            self._counters.busy_time_ns += perf_counter_ns() - started
 
     def _act_on(self, response: Response) -> None:
         try:
@@ -373,10 +390,12 @@ class Processor:
             is_done = False
         except OSError as error:
             log.debug("%s: sending failed: %s", connection.connection_id, error)
+            connection.pending_send = send  # what went out before the failure is counted
             self._close(connection, DisconnectCause.SEND_FAILED)
             return
         connection.last_active = self._now
         if is_done:
+            self._counters.count_response(send.size)
             self._complete(connection)
         else:
             connection.pending_send = send
@@ -397,6 +416,7 @@ class Processor:
             return
         connection.last_active = self._now
         if is_done:
+            self._counters.count_response(send.size)
             connection.pending_send = None
             connection.writes_interest = False
             self._selector.update(connection)
@@ -430,6 +450,7 @@ class Processor:
     def _close(self, connection: Connection, cause: DisconnectCause) -> None:
         """Close and give everything back: descriptor, memory, place in the limits."""
         connection.cause = cause
+        self._counters.connection_ends(connection, cause)
         log.debug("%s: closed: %s", connection.connection_id, cause.label)
         self._selector.remove(connection)
         self._idle.discard()
@@ -460,6 +481,7 @@ class Processor:
         for connection in list(self._selector.connections.values()):
             self._close(connection, DisconnectCause.SHUTDOWN)
         self._selector.close()
+        self._counters.end()
 
     async def _expire(self) -> None:
         while True:
