@@ -54,7 +54,7 @@ STEPS = ("answer", "leave_handlers", "leave_connection")
 
 
 @pytest.mark.parametrize("is_queued", [True, False])
-@pytest.mark.parametrize("order", list(permutations(STEPS * 2, 4)), ids=" ".join)
+@pytest.mark.parametrize("order", sorted(set(permutations(STEPS * 2, 4))), ids=" ".join)
 async def test_a_request_finishes_once_in_whatever_order_it_is_let_go(order, is_queued):
     """GX-10: when handlers and connection are both done with it, and never again."""
     finished: list[Request] = []
