@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from storage_helpers import Clock, Storage, read_values, region_bytes
 
+from tests.broker.storage_helpers import Clock, Storage, read_values, region_bytes
 from trio_kafka_net.network.framing import FileRegion
 
 

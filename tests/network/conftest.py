@@ -21,7 +21,9 @@ Dial = Callable[..., PlainClient]
 async def serve(nursery: trio.Nursery) -> Serve:
     """Start a server for the time of the test: ``await serve(handler, key=value, ...)``."""
 
-    async def start(handler, *, control=None, parse=None, **settings) -> SocketServer:
+    async def start(
+        handler, *, control=None, parse=None, on_finished=None, **settings
+    ) -> SocketServer:
         defaults = {"num_network_threads": 1, "socket_request_max_bytes": 1_000_000}
         listeners = [ListenerConfig(name="PLAINTEXT", host="127.0.0.1", port=0)]
         if control is not None:
@@ -33,6 +35,7 @@ async def serve(nursery: trio.Nursery) -> Serve:
             handle=answering(handler),
             control_handle=None if control is None else answering(control),
             config=SocketServerConfig(**{**defaults, **settings}),
+            on_finished=on_finished,
             **({} if parse is None else {"parse": parse}),
         )
         await nursery.start(partial(server.run))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import permutations
 from types import SimpleNamespace
 
 import pytest
@@ -48,3 +49,38 @@ def test_a_request_is_answered_once(first, second):
     assert subject.is_answered
     with pytest.raises(LocalProtocolError, match="answered already"):
         finish[second]()
+
+
+STEPS = ("answer", "leave_handlers", "leave_connection")
+
+
+@pytest.mark.parametrize("is_queued", [True, False])
+@pytest.mark.parametrize("order", sorted(set(permutations(STEPS * 2, 4))), ids=" ".join)
+async def test_a_request_finishes_once_in_whatever_order_it_is_let_go(order, is_queued):
+    """GX-10: when handlers and connection are both done with it, and never again."""
+    finished: list[Request] = []
+    channel = RequestChannel(1, finished.append)
+    subject = request()
+    if is_queued:
+        channel.put(subject)
+    for number, step in enumerate(order, 1):
+        if step == "answer":
+            if not subject.is_answered:
+                subject.respond_nothing()
+        else:
+            getattr(subject, step)()
+        is_over = is_queued and {"leave_handlers", "leave_connection"} <= set(order[:number])
+        assert [subject] * is_over == finished
+
+
+async def test_clearing_the_channel_finishes_what_is_in_it_and_beside_it():
+    """§11.2 no. 15: requests that nobody will handle are reported all the same."""
+    finished: list[Request] = []
+    channel = RequestChannel(2, finished.append)
+    requests = [request(number) for number in range(5)]
+    for item in requests:
+        channel.put(item)
+        item.leave_connection()
+    channel.clear()
+    assert requests == finished
+    assert (0, 0) == (channel.statistics().queued, channel.statistics().waiting)

@@ -19,6 +19,7 @@ import trio
 from .connection import Connection, DisconnectCause
 from .deadlines import Deadlines, Patience
 from .memory_pool import MemoryPool
+from .processor_statistics import ProcessorCounters
 from .selector import BROKEN, PEER_CLOSED, Selector
 
 log = logging.getLogger(__name__)
@@ -30,15 +31,23 @@ _DISCARD_BYTES = 64 * 1024
 class ConnectionSet:
     """The connections of one Processor."""
 
-    def __init__(self, selector: Selector, memory_pool: MemoryPool, patience: Patience) -> None:
+    def __init__(
+        self,
+        selector: Selector,
+        memory_pool: MemoryPool,
+        patience: Patience,
+        counters: ProcessorCounters,
+    ) -> None:
         """Begin empty.
 
         Args:
             selector: watches the connections; closed with the set.
             memory_pool: where frames in progress have their memory from.
             patience: how slow a peer may be.
+            counters: the Processor's; told the end of every connection.
         """
         self.selector = selector
+        self._counters = counters
         self._pool = memory_pool
         self._deadlines = Deadlines(patience)
         self._sooner = trio.Event()  # set when a deadline came up before the one waited for
@@ -150,6 +159,7 @@ class ConnectionSet:
     def close(self, connection: Connection, cause: DisconnectCause) -> None:
         """Close and give everything back: descriptor, memory, place in the limits."""
         connection.cause = cause
+        self._counters.connection_ends(connection, cause)
         log.debug("%s: closed: %s", connection.connection_id, cause.label)
         try:
             self.selector.remove(connection)

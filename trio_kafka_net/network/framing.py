@@ -102,6 +102,11 @@ class Receive:
         """Whether nothing of the next frame has been read yet."""
         return self._size < 0 and self._filled == 0
 
+    @property
+    def partial_bytes(self) -> int:
+        """Bytes of the frame in progress that have been read, its size included."""
+        return self._filled if self._payload is None else SIZE_BYTES + self._filled
+
     def read_from(self, transport: FrameTransport) -> bool:
         """Read what is there, at most to the end of this frame.
 
@@ -210,6 +215,11 @@ class Send:
         self.size = payload_size + SIZE_BYTES
         """Bytes on the wire, size field included."""
         self._pieces = unsent
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What is left of a frame that is not out; meaningless for one that is."""
+        return sum(map(len, self._pieces))
 
     def write_to(self, transport: FrameTransport) -> bool:
         """Write as much as the socket takes.

@@ -54,7 +54,7 @@ class HandlerPoolStatistics:
     parked: dict[str, int]
     """{reason: requests parked for it}; Kafka's purgatory sizes."""
     idle_time_ns: int
-    """Time that handlers spent idle, added up."""
+    """Time that handlers spent idle, added up over handlers, to this moment."""
 
 
 class RequestHandlerPool:
@@ -72,6 +72,9 @@ class RequestHandlerPool:
         self._runnable = 0
         self._idle = 0
         self._idle_time_ns = 0
+        # The moments at which the idle handlers became so, added up: what lets a look in the
+        # middle of their idleness count it, without knowing them one by one.
+        self._idle_since_ns = 0
         self._parked: Counter[str] = Counter()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -102,7 +105,7 @@ class RequestHandlerPool:
             running=self._runnable - self._idle,
             idle=self._idle,
             parked=dict(self._parked),
-            idle_time_ns=self._idle_time_ns,
+            idle_time_ns=self._idle_time_ns + self._idle * perf_counter_ns() - self._idle_since_ns,
         )
 
     @asynccontextmanager
@@ -163,10 +166,12 @@ class RequestHandlerPool:
     async def _next_request(self) -> Request:
         idle_since = perf_counter_ns()
         self._idle += 1
+        self._idle_since_ns += idle_since
         try:
             return await self._channel.get()
         finally:
             self._idle -= 1
+            self._idle_since_ns -= idle_since
             self._idle_time_ns += perf_counter_ns() - idle_since
 
     async def _run_request(self, request: Request) -> None:

@@ -18,9 +18,31 @@ from __future__ import annotations
 import mmap
 from collections import deque
 from collections.abc import Callable
+from time import perf_counter_ns
+
+import attrs
 
 _MMAP_FROM = 2 * 1024 * 1024
 """Payloads from this size on, in bytes, are mapped."""
+
+
+@attrs.frozen
+class MemoryPoolStatistics:
+    """A snapshot of a memory pool."""
+
+    size: int
+    """Bound in bytes; 0 or less is none."""
+    used: int
+    """Bytes handed out and not given back."""
+    waiting: int
+    """Connections that were refused and wait."""
+    depleted_time_ns: int
+    """Time during which connections were refused, in all."""
+
+    @property
+    def available(self) -> float:
+        """Bytes left; infinite without a bound, negative by the overshoot of one frame."""
+        return self.size - self.used if self.size > 0 else float("inf")
 
 
 class MemoryPool:
@@ -29,7 +51,14 @@ class MemoryPool:
     Source: Kafka ``SimpleMemoryPool`` (non-strict), ``MemoryPool.NONE`` for an unbounded one.
     """
 
-    __slots__ = ("_is_waking", "_waiters", "size", "used")
+    __slots__ = (
+        "_depleted_since_ns",
+        "_depleted_time_ns",
+        "_is_waking",
+        "_waiters",
+        "size",
+        "used",
+    )
 
     def __init__(self, size: int) -> None:
         """Bound the pool to ``size`` bytes; 0 or less is unbounded.
@@ -42,6 +71,8 @@ class MemoryPool:
         """Bytes handed out and not given back."""
         self._waiters: deque[Callable[[], None]] = deque()
         self._is_waking = False
+        self._depleted_since_ns = 0  # 0 while nobody is refused
+        self._depleted_time_ns = 0
 
     @property
     def waiting(self) -> int:
@@ -51,6 +82,8 @@ class MemoryPool:
     def try_allocate(self, size: int) -> memoryview | None:
         """Fresh writable memory of ``size`` bytes, or None if the pool is used up."""
         if 0 < self.size <= self.used and size:
+            if not self._depleted_since_ns:
+                self._depleted_since_ns = perf_counter_ns()
             return None
         self.used += size
         if size >= _MMAP_FROM:
@@ -61,6 +94,9 @@ class MemoryPool:
         """Give ``size`` bytes back, and wake waiters while there is room."""
         self.used -= size
         assert self.used >= 0
+        if self._depleted_since_ns and self.used < self.size:
+            self._depleted_time_ns += perf_counter_ns() - self._depleted_since_ns
+            self._depleted_since_ns = 0
         # Whoever is woken may release again; that must not become a recursion as deep as there
         # are waiters.
         if self._waiters and not self._is_waking:
@@ -70,6 +106,17 @@ class MemoryPool:
                     self._waiters.popleft()()
             finally:
                 self._is_waking = False
+
+    def statistics(self) -> MemoryPoolStatistics:
+        """How much is used, and for how long there was nothing left.
+
+        Source: Kafka ``MemoryPoolDepletedTimeTotal``, which a dry spell enters only at its end.
+        """
+        since = self._depleted_since_ns
+        ongoing = perf_counter_ns() - since if since else 0
+        return MemoryPoolStatistics(
+            self.size, self.used, self.waiting, self._depleted_time_ns + ongoing
+        )
 
     def notify_when_free(self, wake: Callable[[], None]) -> None:
         """Have ``wake`` called once when memory is free; it may allocate at once."""

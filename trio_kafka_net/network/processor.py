@@ -38,6 +38,7 @@ from .connection_set import ConnectionSet, end_request
 from .deadlines import Patience
 from .framing import Allocate, EndOfStream, Receive, Send
 from .memory_pool import MemoryPool
+from .processor_statistics import ProcessorCounters, ProcessorStatistics
 from .request_channel import (
     CloseConnectionResponse,
     EndThrottlingResponse,
@@ -112,10 +113,12 @@ class Processor:
         self._pool = memory_pool
         self._parse = parse
         self._new_receive = partial(receive_type, max_frame_bytes, memory_pool.try_allocate)
+        self._counters = ProcessorCounters()
         self._set = ConnectionSet(
             Selector() if selector is None else selector,
             memory_pool,
             Patience() if patience is None else patience,
+            self._counters,
         )
         self._failures = FailureCount(f"Processor {processor_id}")
         self._next_index = 0
@@ -144,6 +147,15 @@ class Processor:
     def response_queue_size(self) -> int:
         """Responses that wait to be taken."""
         return self._responses_in.statistics().current_buffer_used
+
+    def statistics(self) -> ProcessorStatistics:
+        """What it did since its start, and what it has now."""
+        return self._counters.snapshot(
+            self.processor_id,
+            self.listener_name,
+            self._set,
+            self.response_queue_size,
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve connections until cancelled.
@@ -261,6 +273,7 @@ class Processor:
         connection.last_active = now
         self._set.add(connection, now)
         new.slot.holder = connection
+        self._counters.connections_created += 1
 
     # -- poll: completed receives and room to write -------------------------------------------
 
@@ -269,6 +282,7 @@ class Processor:
         while True:
             await selector.wait_ready()
             # no checkpoint until the end of the pass
+            started = perf_counter_ns()
             self._now = trio.current_time()
             try:
                 # What the last pass left over comes first, or the busiest would starve the rest.
@@ -278,6 +292,7 @@ class Processor:
                 raise
             except Exception as error:
                 self._failures.survive(error)
+            self._counters.busy_time_ns += perf_counter_ns() - started
 
     def _serve_ready(self, ready: list[tuple[int, int]]) -> None:
         connections = self._set.selector.connections
@@ -337,6 +352,7 @@ class Processor:
             self._set.await_memory(connection, self._retry_with_memory)
 
     def _queue_request(self, connection: Connection, payload: memoryview) -> None:
+        self._counters.count_request(len(payload))
         try:
             request = self._parse(connection, payload)
         except RemoteProtocolError as error:
@@ -374,6 +390,7 @@ class Processor:
         while True:
             response = await receive()
             # no checkpoint between taking a response and its bytes being the connection's
+            started = perf_counter_ns()
             self._now = trio.current_time()
             for _ in range(_RESPONSES_PER_PASS - 1):
                 self._act_on(response)
@@ -383,6 +400,7 @@ class Processor:
                     break
             else:
                 self._act_on(response)
+            self._counters.busy_time_ns += perf_counter_ns() - started
 
     def _act_on(self, response: Response) -> None:
         try:
@@ -419,10 +437,12 @@ class Processor:
             is_done = False
         except OSError as error:
             log.debug("%s: sending failed: %s", connection.connection_id, error)
+            connection.pending_send = send  # what went out before the failure is counted
             self._set.close(connection, DisconnectCause.SEND_FAILED)
             return
         connection.last_active = self._now
         if is_done:
+            self._counters.count_response(send.size)
             self._complete(connection)
         else:
             connection.pending_send = send
@@ -444,6 +464,7 @@ class Processor:
             return
         connection.last_active = self._now
         if is_done:
+            self._counters.count_response(send.size)
             connection.pending_send = None
             connection.writes_interest = False
             self._set.selector.update(connection)
@@ -492,3 +513,4 @@ class Processor:
             except (trio.WouldBlock, trio.EndOfChannel):
                 break
         self._set.close_all()
+        self._counters.end()

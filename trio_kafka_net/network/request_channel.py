@@ -174,7 +174,8 @@ class Request:
             self._finish()
 
     def _finish(self) -> None:
-        self.release_memory()
+        if self.pool is not None:  # it was never queued
+            self.release_memory()
         on_finished, self._on_finished = self._on_finished, None
         if on_finished is None:
             return

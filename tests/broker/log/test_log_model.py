@@ -9,8 +9,8 @@ from pathlib import Path
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from storage_helpers import Clock, Storage, read_values
 
+from tests.broker.storage_helpers import Clock, Storage, read_values
 from trio_kafka_net.broker.log.log_config import LogConfig
 
 
