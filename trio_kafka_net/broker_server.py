@@ -25,9 +25,12 @@ import trio
 
 from trio_kafka_net.apis.dispatch import ApiDispatcher
 from trio_kafka_net.apis.registry import KafkaApis
+from trio_kafka_net.apis.request_observer import RequestObserver
 from trio_kafka_net.broker.local_broker import LocalBroker
 from trio_kafka_net.broker.metadata_cache import Endpoint
 from trio_kafka_net.config import BrokerConfig
+from trio_kafka_net.metrics.registry import MetricsRegistry
+from trio_kafka_net.network.metric_families import metric_families
 from trio_kafka_net.network.socket_server import SocketServer
 
 
@@ -59,6 +62,9 @@ class Broker:
         self.local = local
         """What it knows and stores."""
         self._apis = apis
+        self.metrics = MetricsRegistry()
+        """Every figure about it, until ``run`` returns."""
+        protocols = {each.name: each.security_protocol for each in config.listener_configs}
         data = ApiDispatcher(local, apis.table(is_control_plane=False))
         control = ApiDispatcher(local, apis.table(is_control_plane=True))
         self.socket_server = SocketServer(
@@ -67,9 +73,12 @@ class Broker:
             control_handle=control.handle,
             parse=data.parse,
             control_parse=control.parse,
+            on_finished=RequestObserver(self.metrics, "data", protocols),
+            control_on_finished=RequestObserver(self.metrics, "control", protocols),
             config=config.socket_server,
         )
         """Its planes, Acceptors and Processors."""
+        self.metrics.add_source(lambda: metric_families(self.socket_server))
         data.pool = self.socket_server.data_plane.handler_pool
         if self.socket_server.control_plane is not None:
             control.pool = self.socket_server.control_plane.handler_pool
@@ -126,6 +135,7 @@ class Broker:
                 services.cancel_scope.cancel()
         finally:
             self.socket_server.close()
+            self.metrics.clear()
             await self.local.close()
 
 

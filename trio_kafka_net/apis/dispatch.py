@@ -48,13 +48,32 @@ log = logging.getLogger(__name__)
 class KafkaRequest(Request):
     """A request with its Kafka header; the body is decoded when a handler takes it."""
 
-    __slots__ = ("api", "api_version", "body_position", "client_id", "correlation_id")
+    __slots__ = (
+        "api",
+        "api_version",
+        "body_position",
+        "client_id",
+        "client_software_name",
+        "client_software_version",
+        "correlation_id",
+        "message",
+        "response",
+        "response_version",
+    )
 
     api: Api
     api_version: int
     correlation_id: int
     client_id: str | None
     body_position: int
+    client_software_name: str
+    """What the client had called itself when the request came (KIP-511)."""
+    client_software_version: str
+    message: Message | None
+    """The body, once a handler has decoded it, until the request is over."""
+    response: Message | None
+    """What it is answered with, if that is a message, until the request is over."""
+    response_version: int
 
     def __repr__(self) -> str:
         return (
@@ -103,6 +122,9 @@ class ApiDispatcher:
         request.correlation_id = header.correlation_id
         request.client_id = header.client_id
         request.body_position = body_position
+        request.client_software_name = connection.client_software_name
+        request.client_software_version = connection.client_software_version
+        request.message = request.response = None
         return request
 
     def handle(self, request: Request) -> Awaitable[None] | None:
@@ -116,6 +138,7 @@ class ApiDispatcher:
             return None
         try:
             message = api.decoder(version)(request.payload, request.body_position)
+            request.message = message
         except RemoteProtocolError as error:
             log.warning("%s: closing: %s", request.connection.connection_id, error)
             request.close_connection(DisconnectCause.INVALID_REQUEST)
@@ -157,6 +180,8 @@ class ApiDispatcher:
 
     def _respond(self, request: KafkaRequest, version: int, response: Message) -> None:
         api = request.api
+        request.response = response
+        request.response_version = version
         out = response_header(api.key, version, request.correlation_id)
         request.respond(Send(api.encoder(version)(response, out)))
 
