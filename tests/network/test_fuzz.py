@@ -1,7 +1,7 @@
 """Random and mutated frames in random pieces: nothing unexpected, no leak, nobody else stalls.
 
-A short run by default; ``TRIO_KAFKA_NET_FUZZ_FRAMES`` says how many frames. A long run wants pytest's
-``--timeout 3600 -o faulthandler_timeout=0``.
+A short run by default; ``TRIO_KAFKA_NET_FUZZ_FRAMES`` says how many frames. A long run wants
+pytest's ``--timeout 3600 -o faulthandler_timeout=0``.
 """
 
 from __future__ import annotations

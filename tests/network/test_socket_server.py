@@ -527,20 +527,25 @@ async def test_everybody_is_anonymous_without_authentication(serve, connect):
     assert b"User:ANONYMOUS" == await client.ask(b"who am I")
 
 
-async def test_a_peer_that_closes_with_nothing_sent_is_gone_at_once(serve, connect):
+async def test_a_peer_that_closes_with_nothing_sent_is_gone_at_once(serve):
     """SS-50, SEL-01: and the same address may connect again."""
     server = await serve(echo)
-    client = await connect(server.bound_port())
+
+    async def connect_from(port: int) -> FrameClient:
+        source = trio.socket.socket()
+        source.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_REUSEADDR, 1)
+        await source.bind(("127.0.0.2", port))  # an address that nobody else here uses
+        await source.connect(("127.0.0.1", server.bound_port()))
+        return FrameClient(trio.SocketStream(source))
+
+    client = await connect_from(0)
     await client.ask(b"x")
-    address = client.stream.socket.getsockname()
+    port = client.stream.socket.getsockname()[1]
     client.reset()
     await settle(server)
-    again = trio.socket.socket()
-    again.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_REUSEADDR, 1)
-    await again.bind(address)
-    await again.connect(("127.0.0.1", server.bound_port()))
-    async with trio.SocketStream(again) as stream:
-        assert b"y" == await FrameClient(stream).ask(b"y")
+    again = await connect_from(port)
+    assert b"y" == await again.ask(b"y")
+    await again.stream.aclose()
 
 
 async def test_pipelined_requests_stop_being_served_when_a_response_cannot_be_sent(serve, connect):
