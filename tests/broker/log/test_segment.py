@@ -207,6 +207,18 @@ def test_truncate_to_drops_the_batch_that_holds_the_offset(new_segment, kept):
         assert again.read(BASE + 2 * min(kept, 5), 1000) is None
 
 
+def test_truncate_cuts_the_index_files_too(new_segment):
+    segment = new_segment()
+    fill(segment, 5)
+    segment.seal()
+
+    segment.truncate_to(BASE + 2)
+
+    # Nothing before the first index entry was kept.
+    assert segment.path(".index").read_bytes() == b""
+    assert segment.path(".timeindex").read_bytes() == b""
+
+
 def test_append_after_truncate_is_indexed_again(new_segment):
     segment = new_segment()
     size = fill(segment, 5)

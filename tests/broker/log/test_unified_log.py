@@ -149,6 +149,18 @@ def test_compacted_topic_demands_keys(storage):
     assert code_of(storage.append, log, b"no key") is ErrorCode.INVALID_RECORD
 
 
+@pytest.mark.parametrize("is_clean", [True, False])
+def test_nothing_is_said_where_nothing_is_wrong(storage, caplog, is_clean):
+    for _ in range(2):
+        log = storage.open_log(SMALL, is_clean=is_clean)
+        for _ in range(5):
+            storage.append(log, b"x")
+        log.truncate_to(log.log_end_offset - 3)
+        log.close()
+
+    assert caplog.messages == []
+
+
 # Idempotent producers
 
 
@@ -211,7 +223,8 @@ def test_producers_forget_what_was_truncated(storage):
 
     log.truncate_to(3)
 
-    assert storage.append(log, b"b", **idempotent(3)).first_offset == 3
+    new = storage.append(log, b"b", **idempotent(3))
+    assert (new.first_offset, new.is_duplicate) == (3, False)
     assert storage.append(log, b"a", **idempotent(2)).is_duplicate
 
 

@@ -191,6 +191,8 @@ class LogSegment:
         """
         position = self.size
         self.file.append(batch.view, position)
+        if position == 0:
+            self._empty_indexes()
         self._note_batch(position, batch)
         size = batch.size_in_bytes
         self.size = position + size
