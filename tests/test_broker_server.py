@@ -3,13 +3,13 @@
 import errno
 import os
 import socket
-from pathlib import Path
 
 import pytest
 import trio
 
 from trio_kafka_net.apis.registry import KafkaApis
 from trio_kafka_net.broker.local_broker import wall_clock_ms
+from trio_kafka_net.broker.log import data_dir
 from trio_kafka_net.broker_server import open_broker, serve_broker
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.errors import StorageError
@@ -36,9 +36,14 @@ def belongings():
         for fd in os.listdir("/proc/self/fd")
         if (name := link_of(fd)) and not name.startswith(("anon_inode", "/proc"))
     )
-    memory = Path("/dev/shm")
-    in_memory = sorted(each.name for each in memory.glob("trio-kafka-net-*"))
+    in_memory = sorted(each.name for each in data_dir._SHARED_MEMORY.iterdir())
     return files, in_memory
+
+
+@pytest.fixture(autouse=True)
+def own_memory(monkeypatch, tmp_path_factory):
+    """A place for directories in memory that no other process uses."""
+    monkeypatch.setattr(data_dir, "_SHARED_MEMORY", tmp_path_factory.mktemp("shm"))
 
 
 def link_of(fd):
