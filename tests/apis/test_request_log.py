@@ -299,7 +299,7 @@ REDACTION = {
 
 @pytest.mark.parametrize(("resource", "hidden", "shown"), REDACTION.values(), ids=REDACTION)
 def test_values_of_alter_configs_are_hidden_if_secret_or_unknown(resource, hidden, shown):
-    """RC-01 to RC-04, RC-08."""
+    """RC-01, RC-02, RC-03, RC-04, RC-08."""
     message = alter(resource, {**hidden, **shown})
     assert {**dict.fromkeys(hidden, HIDDEN), **shown} == shown_configs(message)
     assert "hunter2" not in json.dumps(described(message))
@@ -310,7 +310,7 @@ def test_values_of_alter_configs_are_hidden_if_secret_or_unknown(resource, hidde
 def test_values_of_incremental_alter_configs_are_hidden_by_the_same_rule(
     resource, hidden, shown, operation
 ):
-    """RC-05 to RC-08: whatever is done with them."""
+    """RC-05, RC-06, RC-07, RC-08: whatever is done with them."""
     message = incremental(resource, {**hidden, **shown}, operation)
     assert {**dict.fromkeys(hidden, HIDDEN), **shown} == shown_configs(message)
 

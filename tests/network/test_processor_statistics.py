@@ -29,7 +29,7 @@ async def statistics(server: SocketServer) -> ProcessorStatistics:
 
 
 async def test_frames_and_their_bytes_are_counted_in_both_directions(serve, connect):
-    """§5.4, §11.2 no. 24: requests are what a server receives, responses what it sends."""
+    """SEL-07: requests are what a server receives, responses what it sends (§11.2 no. 24)."""
     server = await serve(lambda request: b"four")
     client = await connect(server.bound_port())
     for size in (0, 1, 1000):
@@ -66,7 +66,7 @@ async def test_bytes_of_a_response_in_progress_count_before_and_after_its_end(se
 
 
 async def test_connections_are_counted_with_the_cause_of_their_end(serve, connect):
-    """§5.4: creation, close, count."""
+    """SEL-22: creation, close, count."""
     server = await serve(echo)
     open_one = await connect(server.bound_port())
     await open_one.ask(b"x")
@@ -89,7 +89,7 @@ async def test_connections_are_counted_with_the_cause_of_their_end(serve, connec
 
 
 async def test_client_software_is_told_apart_up_to_a_limit(serve, connect, monkeypatch):
-    """§5.4: at most 100 values; the rest is counted together."""
+    """SEL-23: at most 100 values; the rest is counted together."""
     monkeypatch.setattr("trio_kafka_net.network.processor_statistics.SOFTWARE_NAMES", 2)
 
     def name_yourself(request: Request) -> bytes:
@@ -138,7 +138,7 @@ async def test_handlers_are_idle_while_they_are(serve):
 
 
 async def test_time_without_memory_is_counted_while_it_lasts(serve, connect):
-    """§5.4: MemoryPoolDepletedTimeTotal."""
+    """Kafka's MemoryPoolDepletedTimeTotal."""
     gate = trio.Event()
 
     async def hold(request: Request) -> bytes:
