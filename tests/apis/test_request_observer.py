@@ -113,14 +113,14 @@ async def test_a_deprecated_version_is_counted_with_who_sent_it(broker):
 
 
 async def test_planes_have_figures_of_their_own(broker):
-    """§11.2 no. 25."""
+    """difference 25."""
     await ask(broker, (MetadataRequest(), 12))
     await ask(broker, (MetadataRequest(), 12), (MetadataRequest(), 12), listener=1)
     assert {("data", "Metadata"): 1, ("control", "Metadata"): 2} == totals(broker)
 
 
 async def test_brokers_of_one_process_have_figures_of_their_own(broker):
-    """§11.2 no. 25."""
+    """difference 25."""
     async with open_broker(broker_config()) as other:
         await ask(other, (MetadataRequest(), 12))
         assert {("data", "Metadata"): 1} == totals(other)

@@ -100,7 +100,7 @@ def test_families_of_several_sources_become_one_and_empty_ones_are_left_out():
 
 
 def test_registries_share_nothing():
-    """§11.2 no. 25: two brokers in one process."""
+    """difference 25: two brokers in one process."""
     first, second = MetricsRegistry(), MetricsRegistry()
     first.counter(COUNTER).labels("data").value += 1
     second.counter(COUNTER).labels("data")

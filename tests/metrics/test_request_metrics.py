@@ -99,7 +99,7 @@ def numbers(registry: MetricsRegistry, metric) -> dict:
 
 
 def test_requests_are_counted_by_plane_api_and_version():
-    """SS-04; §11.2 no. 25: planes do not share a figure."""
+    """SS-04; difference 25: planes do not share a figure."""
     registry = MetricsRegistry()
     data, control = RequestMetrics(registry, "data"), RequestMetrics(registry, "control")
     for metrics, request, version in (

@@ -137,7 +137,7 @@ async def test_an_address_over_its_rate_is_kept_unread_and_then_closed(role, dia
 
 
 async def test_whoever_is_due_first_is_closed_first(role, dial, mock_clock):
-    """GX-05, §11.2 no. 6: by deadline, at the deadline."""
+    """GX-05, difference 6: by deadline, at the deadline."""
     started = await role()
     started.quotas.set_ip_rate("127.0.0.1", 1)
     started.quotas.set_ip_rate("127.0.0.2", 4)
@@ -205,7 +205,7 @@ async def test_a_connection_over_the_rate_waits_for_its_token(role, dial, mock_c
 
 
 async def test_a_connection_that_waits_delays_nobody_else(role, dial, mock_clock):
-    """§11.2 no. 5: what comes later is judged at once."""
+    """difference 5: what comes later is judged at once."""
     started = await role(rate=3, max_connections_per_ip_overrides={"127.0.0.2": 0})
     started.quotas.set_ip_rate("127.0.0.3", 0)
     for _ in range(5):
@@ -313,7 +313,7 @@ async def test_a_blocked_acceptor_can_be_stopped(role, dial):
 
 @pytest.mark.parametrize("rate", [None, 1])
 async def test_a_processor_that_ended_closes_what_it_is_given(role, dial, mock_clock, rate):
-    """§11.2 no. 7, KAFKA-16768: no socket and no count is lost."""
+    """difference 7, KAFKA-16768: no socket and no count is lost."""
     started = await role(rate=rate)
     if rate:
         dial(started.port)

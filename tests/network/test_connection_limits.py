@@ -65,7 +65,7 @@ async def serve(nursery):
 async def test_inter_broker_connections_push_out_the_longest_silent_of_others(
     serve, dial, mock_clock
 ):
-    """DQ-06, §11.2 no. 9: over all Processors, one each, and none that is in a request."""
+    """DQ-06, difference 9: over all Processors, one each, and none that is in a request."""
     server = await serve(max_connections=5, num_network_threads=3)
     clients = []
     for _ in range(5):

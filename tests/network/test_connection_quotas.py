@@ -203,7 +203,7 @@ async def test_below_a_listeners_rate_nobody_waits(autojump_clock):
 
 @pytest.mark.parametrize("listener", LISTENERS)
 async def test_a_listeners_rate_holds(autojump_clock, listener):
-    """CQ-13: also on the protected listener; §11.2 no. 23: the burst is one second's worth."""
+    """CQ-13: also on the protected listener; difference 23: the burst is one second's worth."""
     quotas = quotas_with(
         max_connection_creation_rate=125,
         listener_limits={name: {"max_connection_creation_rate": 30} for name in LISTENERS},

@@ -112,7 +112,7 @@ def test_closed_connections_do_not_pile_up():
 
 
 async def test_a_trickling_peer_is_closed_and_its_memory_returned(serve, connect, mock_clock):
-    """GX-08, §11.2 no. 11: pool memory is not held for ever by a slow writer."""
+    """GX-08, difference 11: pool memory is not held for ever by a slow writer."""
     server = await serve(lambda request: b"", trio_frame_timeout_ms=30_000)
     client = await connect(server.bound_port())
     await client.stream.send_all(struct.pack(">i", 1000))

@@ -29,7 +29,7 @@ async def statistics(server: SocketServer) -> ProcessorStatistics:
 
 
 async def test_frames_and_their_bytes_are_counted_in_both_directions(serve, connect):
-    """SEL-07: requests are what a server receives, responses what it sends (§11.2 no. 24)."""
+    """SEL-07: requests are what a server receives, responses what it sends (difference 24)."""
     server = await serve(lambda request: b"four")
     client = await connect(server.bound_port())
     for size in (0, 1, 1000):
@@ -164,7 +164,7 @@ async def test_time_without_memory_is_counted_while_it_lasts(serve, connect):
 
 
 async def test_families_carry_plane_and_listener(serve, connect):
-    """SS-43, §11.2 no. 25."""
+    """SS-43, difference 25."""
     server = await serve(echo, control=echo, num_network_threads=2)
     registry = MetricsRegistry()
     registry.add_source(lambda: metric_families(server))

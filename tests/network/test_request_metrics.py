@@ -174,7 +174,7 @@ async def test_a_request_whose_client_vanishes_is_reported_once(scene, connect, 
 async def test_a_request_that_a_shutdown_meets_is_reported_once(
     scene, connect, autojump_clock, where, graceful
 ):
-    """GX-10: unlike in Kafka also one that nobody answers any more (§11.2 no. 15)."""
+    """GX-10: unlike in Kafka also one that nobody answers any more (difference 15)."""
     stage = await scene(num_io_threads=1)
     port = stage.server.bound_port()
     count = 1
@@ -299,7 +299,7 @@ async def test_an_observer_that_raises_does_not_harm_the_connection(serve, conne
 
 
 async def test_each_plane_reports_to_its_own_observer(nursery, connect):
-    """§11.2 no. 25."""
+    """difference 25."""
     data: list[Request] = []
     control: list[Request] = []
     server = SocketServer(

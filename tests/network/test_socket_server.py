@@ -330,7 +330,7 @@ async def test_control_plane_answers_while_the_data_plane_is_full(serve, connect
 async def test_idle_connections_are_closed_and_busy_ones_are_not(
     nursery, serve, mock_clock, connect
 ):
-    """SS-15; unlike SS-16 a request in progress keeps its connection (§11.2 no. 10)."""
+    """SS-15; unlike SS-16 a request in progress keeps its connection (difference 10)."""
     gate = trio.Event()
 
     async def handler(request: Request) -> bytes:
