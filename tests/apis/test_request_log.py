@@ -68,7 +68,6 @@ def described(*args, **settings) -> dict:
 
 
 def test_the_line_says_what_kafkas_says_in_its_order(caplog):
-    """§6."""
     request = completed(MetadataRequest(topics=[]), MetadataResponse(cluster_id="here"), version=4)
     with caplog.at_level(logging.DEBUG, "trio_kafka_net.request"):
         log_completed(request, security_protocol="PLAINTEXT", is_deprecated=False)
@@ -133,7 +132,7 @@ def test_a_request_without_bodies_is_described_all_the_same():
 
 
 def test_records_are_shown_by_their_size():
-    """§6: Produce requests and Fetch responses; pieces of a response are added up."""
+    """Produce requests and Fetch responses; pieces of a response are added up."""
     partition = ProduceRequest.PartitionProduceData(index=1, records=memoryview(b"secret data"))
     topic = ProduceRequest.TopicProduceData(name="t", partition_data=[partition])
     produced = described(ProduceRequest(topic_data=[topic]), ProduceResponse(), version=9)
@@ -210,7 +209,7 @@ def test_numbers_that_json_lacks_are_texts(value):
     ids=["SASL tokens", "SCRAM credentials", "enveloped requests"],
 )
 def test_what_proves_who_somebody_is_is_hidden(message, response):
-    """§6, RC-08."""
+    """RC-08."""
     line = describe_request(
         completed(message, response), security_protocol="SASL_PLAINTEXT", is_deprecated=False
     )

@@ -113,14 +113,14 @@ async def test_a_deprecated_version_is_counted_with_who_sent_it(broker):
 
 
 async def test_planes_have_figures_of_their_own(broker):
-    """difference 25."""
+    """Difference 25."""
     await ask(broker, (MetadataRequest(), 12))
     await ask(broker, (MetadataRequest(), 12), (MetadataRequest(), 12), listener=1)
     assert {("data", "Metadata"): 1, ("control", "Metadata"): 2} == totals(broker)
 
 
 async def test_brokers_of_one_process_have_figures_of_their_own(broker):
-    """difference 25."""
+    """Difference 25."""
     async with open_broker(broker_config()) as other:
         await ask(other, (MetadataRequest(), 12))
         assert {("data", "Metadata"): 1} == totals(other)
@@ -128,7 +128,7 @@ async def test_brokers_of_one_process_have_figures_of_their_own(broker):
 
 
 async def test_a_fetch_is_counted_under_its_kind_as_well(broker):
-    """§5.2: consumer or follower, by where the version has the replica's id; errors once."""
+    """Consumer or follower, by where the version has the replica's id; errors once."""
     state = FetchRequest.ReplicaState(replica_id=1)
     await ask(
         broker,
@@ -146,7 +146,7 @@ async def test_a_fetch_is_counted_under_its_kind_as_well(broker):
 
 
 async def test_a_request_that_only_verifies_has_its_own_name(broker):
-    """§5.2: AddPartitionsToTxnVerification stands instead of AddPartitionsToTxn."""
+    """AddPartitionsToTxnVerification stands instead of AddPartitionsToTxn."""
 
     def transactions(*flags: bool) -> AddPartitionsToTxnRequest:
         return AddPartitionsToTxnRequest(
@@ -164,7 +164,7 @@ async def test_a_request_that_only_verifies_has_its_own_name(broker):
 
 
 async def test_versions_that_clients_make_up_share_one_label(broker):
-    """§5.4: a label's values are ours to choose."""
+    """a label's values are ours to choose."""
     async with await trio.open_tcp_stream("127.0.0.1", broker.bound_listeners[0].port) as stream:
         for version in (MADE_UP_VERSION, MADE_UP_VERSION + 1):
             header = b"\0\x12" + version.to_bytes(2, "big") + b"\0\0\0\1" + b"\xff\xff\0"
@@ -224,7 +224,6 @@ async def test_client_information_stays_unknown_without_the_fields(broker, caplo
 
 
 async def test_the_log_has_one_line_per_request_on_both_planes(broker, caplog):
-    """§6."""
     with caplog.at_level(logging.DEBUG, "trio_kafka_net.request"):
         await ask(broker, (A_PRODUCE, 3), client_id="producer")
         await ask(broker, (MetadataRequest(), 12), listener=1)

@@ -5,7 +5,7 @@ from trio_kafka_net.metrics.registry import Metric
 
 
 def test_every_metric_of_the_catalogue_is_named_once_and_explained():
-    """§5: one list of names, each with its unit in a sentence."""
+    """One list of names, each with its unit in a sentence."""
     metrics = [value for value in vars(names).values() if isinstance(value, Metric)]
     assert len(metrics) == len({metric.name for metric in metrics})
     for metric in metrics:

@@ -66,7 +66,7 @@ def test_a_snapshot_does_not_change_afterwards():
 
 
 def test_label_values_beyond_the_limit_share_one_number():
-    """§5.4: a client cannot make label values without end."""
+    """a client cannot make label values without end."""
     registry = MetricsRegistry()
     requests = registry.counter(COUNTER, limit=3)
     for number in range(10):
@@ -100,7 +100,7 @@ def test_families_of_several_sources_become_one_and_empty_ones_are_left_out():
 
 
 def test_registries_share_nothing():
-    """difference 25: two brokers in one process."""
+    """Difference 25: two brokers in one process."""
     first, second = MetricsRegistry(), MetricsRegistry()
     first.counter(COUNTER).labels("data").value += 1
     second.counter(COUNTER).labels("data")

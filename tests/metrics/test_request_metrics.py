@@ -76,7 +76,7 @@ def phases(registry: MetricsRegistry, request: str) -> dict[str, float]:
     ids=["sent", "parked", "dropped response", "cut in its handler", "never handled", "at once"],
 )
 def test_the_phases_add_up_to_the_total(times, expected):
-    """§5.2; unlike Kafka's, also when a request is cut off: no phase is negative or lost."""
+    """Unlike Kafka's, also when a request is cut off: no phase is negative or lost."""
     registry = MetricsRegistry()
     RequestMetrics(registry, "data").api("Produce").record(finished(**times), 9, 0)
     observed = phases(registry, "Produce")
@@ -141,7 +141,7 @@ def test_sizes_of_requests_and_responses():
 
 
 def test_client_names_in_labels_are_bounded():
-    """SS-05, §5.4: a hundred combinations, then one for all others."""
+    """SS-05: a hundred combinations, then one for all others."""
     registry = MetricsRegistry()
     api = RequestMetrics(registry, "data").api("Produce")
     for number in range(150):

@@ -205,7 +205,7 @@ async def test_a_connection_over_the_rate_waits_for_its_token(role, dial, mock_c
 
 
 async def test_a_connection_that_waits_delays_nobody_else(role, dial, mock_clock):
-    """difference 5: what comes later is judged at once."""
+    """Difference 5: what comes later is judged at once."""
     started = await role(rate=3, max_connections_per_ip_overrides={"127.0.0.2": 0})
     started.quotas.set_ip_rate("127.0.0.3", 0)
     for _ in range(5):
@@ -313,7 +313,7 @@ async def test_a_blocked_acceptor_can_be_stopped(role, dial):
 
 @pytest.mark.parametrize("rate", [None, 1])
 async def test_a_processor_that_ended_closes_what_it_is_given(role, dial, mock_clock, rate):
-    """difference 7, KAFKA-16768: no socket and no count is lost."""
+    """Difference 7, KAFKA-16768: no socket and no count is lost."""
     started = await role(rate=rate)
     if rate:
         dial(started.port)

@@ -400,7 +400,7 @@ async def test_a_raised_number_lets_waiters_in_at_once(nursery, limit):
 
 
 async def test_a_single_listener_is_not_protected():
-    """§7.3: protection is from others."""
+    """Protection is from others."""
     quotas = quotas_with(listeners=("REPLICATION",), max_connections=1)
     acquire(quotas, "REPLICATION")
     assert not quotas.has_room("REPLICATION")

@@ -219,7 +219,7 @@ async def test_fatal_exit_error_stops_the_server_at_once(faults, connect):
 
 
 async def test_running_out_of_memory_is_not_survived(faults, connect):
-    """difference 18: a server without memory stops instead of limping."""
+    """Difference 18: a server without memory stops instead of limping."""
     listener = ListenerConfig(name="PLAINTEXT", host="127.0.0.1", port=0)
     server = SocketServer([listener], handle=answering(echo))
     with pytest.RaisesGroup(MemoryError, flatten_subgroups=True):

@@ -207,7 +207,7 @@ async def test_a_flood_of_refusals_keeps_no_counts():
 
 
 def test_a_name_stands_for_all_of_its_addresses(monkeypatch):
-    """§7.4: Kafka takes the first one only."""
+    """Kafka takes the first one only."""
     found = [
         (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 0, 0, 0)),
         (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0)),

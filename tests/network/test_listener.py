@@ -40,7 +40,7 @@ def test_a_free_port_is_known_when_it_is_bound(listen):
 
 @pytest.mark.parametrize("send_buffer_bytes", [-1, 65_536])
 def test_accepted_sockets_get_their_options(listen, send_buffer_bytes):
-    """§1.3: no delay, keep-alive, and the buffer only if one is configured."""
+    """No delay, keep-alive, and the buffer only if one is configured."""
     listener = listen(socket_send_buffer_bytes=send_buffer_bytes)
     with socket.create_connection(listener.bound_address):
         accepted, _ = listener.socket.accept()
@@ -55,7 +55,7 @@ def test_accepted_sockets_get_their_options(listen, send_buffer_bytes):
 
 
 def test_accepted_sockets_inherit_the_receive_buffer(listen):
-    """§1.3: it is set before the bind, so that the window is negotiated with it."""
+    """It is set before the bind, so that the window is negotiated with it."""
     sizes = [
         listen(socket_receive_buffer_bytes=size).socket.getsockopt(
             socket.SOL_SOCKET, socket.SO_RCVBUF

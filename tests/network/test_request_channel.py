@@ -74,7 +74,7 @@ async def test_a_request_finishes_once_in_whatever_order_it_is_let_go(order, is_
 
 
 async def test_clearing_the_channel_finishes_what_is_in_it_and_beside_it():
-    """difference 15: requests that nobody will handle are reported all the same."""
+    """Difference 15: requests that nobody will handle are reported all the same."""
     finished: list[Request] = []
     channel = RequestChannel(2, finished.append)
     requests = [request(number) for number in range(5)]

@@ -299,7 +299,7 @@ async def test_an_observer_that_raises_does_not_harm_the_connection(serve, conne
 
 
 async def test_each_plane_reports_to_its_own_observer(nursery, connect):
-    """difference 25."""
+    """Difference 25."""
     data: list[Request] = []
     control: list[Request] = []
     server = SocketServer(

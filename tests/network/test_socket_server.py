@@ -128,7 +128,7 @@ BAD_INPUT = {
 
 @pytest.mark.parametrize("garbage", BAD_INPUT.values(), ids=BAD_INPUT.keys())
 async def test_bad_sizes_close_that_connection_with_one_line(serve, caplog, garbage, connect):
-    """SS-11, §9.7: no reply, one WARNING, others unharmed."""
+    """SS-11: no reply, one WARNING, others unharmed."""
     server = await serve(echo)
     other = await connect(server.bound_port())
     bad = await connect(server.bound_port())

@@ -54,7 +54,7 @@ def test_a_rate_of_zero_never_gives():
     st.lists(st.floats(0, 2), min_size=1, max_size=200),
 )
 def test_no_interval_sees_more_than_burst_and_rate_allow(rate, start, pauses):
-    """difference 23: at most ``rate * (t + 1)`` tokens in any ``t`` seconds."""
+    """Difference 23: at most ``rate * (t + 1)`` tokens in any ``t`` seconds."""
     bucket = TokenBucket(rate)
     now = start
     due = []
