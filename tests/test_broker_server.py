@@ -24,26 +24,27 @@ FREE = "PLAINTEXT://127.0.0.1:0"
 CONTROL = "CONTROLLER://127.0.0.1:0"
 
 
-def a_config(data_dir=None, *, listeners=(FREE,), **settings):
-    stored = {"trio_in_memory": True} if data_dir is None else {"log_dirs": (data_dir,)}
+def a_config(directory=None, *, listeners=(FREE,), **settings):
+    stored = {"trio_in_memory": True} if directory is None else {"log_dirs": (directory,)}
     return BrokerConfig(listeners=listeners, num_network_threads=1, **stored, **settings)
 
 
-def belongings():
+@pytest.fixture(autouse=True)
+def memory(tmp_path_factory, monkeypatch):
+    """A place for data in memory that no other process uses."""
+    memory = tmp_path_factory.mktemp("memory")
+    monkeypatch.setattr(data_dir, "_SHARED_MEMORY", memory)
+    return memory
+
+
+def belongings(memory):
     """What a process may leave behind: open files and sockets, directories in memory."""
     files = sorted(
         name
         for fd in os.listdir("/proc/self/fd")
         if (name := link_of(fd)) and not name.startswith(("anon_inode", "/proc"))
     )
-    in_memory = sorted(each.name for each in data_dir._SHARED_MEMORY.iterdir())
-    return files, in_memory
-
-
-@pytest.fixture(autouse=True)
-def own_memory(monkeypatch, tmp_path_factory):
-    """A place for directories in memory that no other process uses."""
-    monkeypatch.setattr(data_dir, "_SHARED_MEMORY", tmp_path_factory.mktemp("shm"))
+    return files, sorted(each.name for each in memory.iterdir())
 
 
 def link_of(fd):
@@ -74,8 +75,8 @@ def is_free(port):
 # Start and stop
 
 
-async def test_broker_serves_for_the_time_of_the_block_and_leaves_nothing(tmp_path):
-    before = belongings()
+async def test_broker_serves_for_the_time_of_the_block_and_leaves_nothing(tmp_path, memory):
+    before = belongings(memory)
     async with open_broker(a_config(tmp_path, listeners=(FREE,))) as broker:
         (listener,) = broker.bound_listeners
         assert (listener.name, listener.host, listener.plane) == ("PLAINTEXT", "127.0.0.1", "data")
@@ -83,16 +84,16 @@ async def test_broker_serves_for_the_time_of_the_block_and_leaves_nothing(tmp_pa
         assert (await Lab(broker).ask(MetadataRequest(), 1)).brokers[0].port == listener.port
 
     assert is_free(listener.port)
-    assert belongings() == before
+    assert belongings(memory) == before
 
 
-async def test_data_in_memory_is_gone_with_the_broker():
-    before = belongings()
+async def test_data_in_memory_is_gone_with_the_broker(memory):
+    before = belongings(memory)
     async with open_broker(a_config()) as broker:
         await broker.local.controller.create_topic("t")
-        assert len(belongings()[1]) == len(before[1]) + 1
+        assert len(belongings(memory)[1]) == len(before[1]) + 1
 
-    assert belongings() == before
+    assert belongings(memory) == before
 
 
 async def test_listeners_are_bound_and_advertised_in_their_order():
@@ -112,14 +113,14 @@ async def test_listeners_are_bound_and_advertised_in_their_order():
         assert broker.bootstrap_servers == f"127.0.0.1:{lab.port()}"
 
 
-async def test_exception_in_the_block_stops_the_broker_and_comes_out():
-    before = belongings()
+async def test_exception_in_the_block_stops_the_broker_and_comes_out(memory):
+    before = belongings(memory)
     with pytest.raises(ExceptionGroup) as raised:
         async with open_broker(a_config()):
             raise KeyError("mine")
 
     assert raised.group_contains(KeyError, match="mine", depth=1)
-    assert belongings() == before
+    assert belongings(memory) == before
 
 
 async def test_serve_broker_returns_when_it_was_asked_to_stop(nursery):
@@ -221,10 +222,10 @@ async def test_restart_keeps_topics_offsets_and_producers(tmp_path):
 # Starts that fail
 
 
-async def test_port_in_use_is_told_and_nothing_stays(tmp_path):
+async def test_port_in_use_is_told_and_nothing_stays(tmp_path, memory):
     with occupied() as other:
         port = other.getsockname()[1]
-        before = belongings()
+        before = belongings(memory)
         listeners = (FREE, f"B://127.0.0.1:{port}")
         config = a_config(
             tmp_path, listeners=listeners, listener_security_protocol_map={"B": "PLAINTEXT"}
@@ -234,49 +235,49 @@ async def test_port_in_use_is_told_and_nothing_stays(tmp_path):
                 pass
 
         assert failed.value.errno == errno.EADDRINUSE
-        assert belongings() == before
+        assert belongings(memory) == before
     async with open_broker(a_config(tmp_path)):
         pass
 
 
-async def test_port_in_use_leaves_no_directory_in_memory():
+async def test_port_in_use_leaves_no_directory_in_memory(memory):
     with occupied() as other:
-        before = belongings()
+        before = belongings(memory)
         with pytest.raises(OSError):  # noqa: PT011 - told apart in the test above
             async with open_broker(
                 a_config(listeners=(f"PLAINTEXT://127.0.0.1:{other.getsockname()[1]}",))
             ):
                 pass
 
-        assert belongings() == before
+        assert belongings(memory) == before
 
 
-async def test_directory_in_use_is_told_and_its_owner_goes_on(tmp_path):
+async def test_directory_in_use_is_told_and_its_owner_goes_on(tmp_path, memory):
     async with open_broker(a_config(tmp_path)) as owner:
-        before = belongings()
+        before = belongings(memory)
         with pytest.raises(StorageError, match="in use by another process"):
             async with open_broker(a_config(tmp_path)):
                 pass
 
-        assert belongings() == before
+        assert belongings(memory) == before
         assert (await Lab(owner).ask(ApiVersionsRequest(), 0)).error_code == 0
 
 
 @pytest.mark.parametrize("name", ["topics.json", "producer-ids", "meta.properties"])
-async def test_damaged_directory_is_told_and_nothing_stays(tmp_path, name):
+async def test_damaged_directory_is_told_and_nothing_stays(tmp_path, name, memory):
     (tmp_path / name).write_bytes(b"\xff")
-    before = belongings()
+    before = belongings(memory)
 
     with pytest.raises(StorageError, match=name):
         async with open_broker(a_config(tmp_path)):
             pass
 
-    assert belongings() == before
+    assert belongings(memory) == before
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("in_memory", [True, False])
-async def test_start_that_is_cancelled_anywhere_leaves_nothing(tmp_path, in_memory):
+async def test_start_that_is_cancelled_anywhere_leaves_nothing(tmp_path, in_memory, memory):
     config = a_config(
         None if in_memory else tmp_path,
         listeners=(FREE, CONTROL),
@@ -284,7 +285,7 @@ async def test_start_that_is_cancelled_anywhere_leaves_nothing(tmp_path, in_memo
     )
     async with open_broker(config) as broker:
         await broker.local.controller.create_topic("t")
-    before = belongings()
+    before = belongings(memory)
     at = 0
     is_started = False
     while not is_started:
@@ -293,7 +294,7 @@ async def test_start_that_is_cancelled_anywhere_leaves_nothing(tmp_path, in_memo
             async with open_broker(config):
                 is_started = not canceller.has_fired
                 canceller.disarm()
-        assert belongings() == before
+        assert belongings(memory) == before
     assert at > 5
 
 

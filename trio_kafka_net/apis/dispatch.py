@@ -8,7 +8,8 @@ Both directions run without a checkpoint unless the handler makes one:
 2. ``handle``, in a request handler: the body, the registered function, the response.
 
 A handler's failure becomes that API's error response. Only bytes that are no request, and an API
-that has no response to put an error into, end the connection.
+that has no response to put an error into, end the connection. Bytes behind a request are such
+bytes; Kafka does not look at them.
 """
 
 from __future__ import annotations

@@ -93,7 +93,8 @@ class _Reader:
     """Partitions that more may come from."""
     is_enough: bool = False
     """Whether the last read is to be answered: enough bytes, or an error."""
-    _response: FetchResponse = attrs.field(factory=FetchResponse)
+    _response: FetchResponse = attrs.field(init=False)
+    """What the last read gave."""
     _bytes_left: int = 0
     _bytes_read: int = 0
 

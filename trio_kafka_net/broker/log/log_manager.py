@@ -199,8 +199,12 @@ class LogManager:
 
     def remove_deleted(self) -> None:
         """Remove the files of deleted logs; blocks, for a worker thread."""
-        while self._to_remove:
-            shutil.rmtree(self._to_remove.pop(), ignore_errors=True)
+        while True:
+            try:
+                path = self._to_remove.pop()
+            except IndexError:  # empty, perhaps because another thread took the last one
+                return
+            shutil.rmtree(path, ignore_errors=True)
 
     def checkpoint(self) -> None:
         """Write down how far every log is flushed and where it starts; blocks.
