@@ -35,10 +35,10 @@ def main() -> None:
         throttle_time_ms=0,
         response_bytes=100,
     )
-    api = RequestMetrics(MetricsRegistry(), "data").api("Produce")
+    api = RequestMetrics(MetricsRegistry(), "data", {0: "NONE"}).api("Produce")
     counter = MetricsRegistry().counter(names.REQUESTS).labels("data", "Produce", "9")
     histogram = Histogram(names.REQUEST_PHASE)
-    no_error = {"NONE": 1}
+    no_error = {0: 1}
 
     def count() -> None:
         counter.value += 1

@@ -9,6 +9,7 @@ from trio_kafka_net.metrics.registry import OTHER, MetricsRegistry
 from trio_kafka_net.metrics.request_metrics import PHASES, RequestMetrics
 
 MS = 1_000_000
+ERRORS = {0: "NONE", 2: "CORRUPT_MESSAGE"}
 
 
 def finished(**times: int) -> SimpleNamespace:
@@ -78,7 +79,7 @@ def phases(registry: MetricsRegistry, request: str) -> dict[str, float]:
 def test_the_phases_add_up_to_the_total(times, expected):
     """Unlike Kafka's, also when a request is cut off: no phase is negative or lost."""
     registry = MetricsRegistry()
-    RequestMetrics(registry, "data").api("Produce").record(finished(**times), 9, 0)
+    RequestMetrics(registry, "data", ERRORS).api("Produce").record(finished(**times), 9, 0)
     observed = phases(registry, "Produce")
     assert expected == observed
     total = observed.pop("total", 0)
@@ -89,7 +90,7 @@ def test_throttling_is_not_part_of_the_total():
     registry = MetricsRegistry()
     request = finished(**ANSWERED)
     request.throttle_time_ms = 250
-    RequestMetrics(registry, "data").api("Produce").record(request, 9, 0)
+    RequestMetrics(registry, "data", ERRORS).api("Produce").record(request, 9, 0)
     observed = phases(registry, "Produce")
     assert (250, 15) == (observed["throttle"], observed["total"])
 
@@ -101,7 +102,10 @@ def numbers(registry: MetricsRegistry, metric) -> dict:
 def test_requests_are_counted_by_plane_api_and_version():
     """SS-04; difference 25: planes do not share a figure."""
     registry = MetricsRegistry()
-    data, control = RequestMetrics(registry, "data"), RequestMetrics(registry, "control")
+    data, control = (
+        RequestMetrics(registry, "data", ERRORS),
+        RequestMetrics(registry, "control", ERRORS),
+    )
     for metrics, request, version in (
         (data, "Metadata", 12),
         (data, "Metadata", 12),
@@ -119,18 +123,19 @@ def test_requests_are_counted_by_plane_api_and_version():
 
 def test_errors_are_counted_by_name():
     registry = MetricsRegistry()
-    api = RequestMetrics(registry, "data").api("Produce")
-    api.record_errors({"NONE": 3, "CORRUPT_MESSAGE": 1})
-    api.record_errors({"NONE": 1})
+    api = RequestMetrics(registry, "data", ERRORS).api("Produce")
+    api.record_errors({0: 3, 2: 1})
+    api.record_errors({0: 1, 12345: 1})
     assert {
         ("data", "Produce", "NONE"): 4,
         ("data", "Produce", "CORRUPT_MESSAGE"): 1,
+        ("data", "Produce", "UNKNOWN"): 1,
     } == numbers(registry, names.ERRORS)
 
 
 def test_sizes_of_requests_and_responses():
     registry = MetricsRegistry()
-    api = RequestMetrics(registry, "data").api("Produce")
+    api = RequestMetrics(registry, "data", ERRORS).api("Produce")
     for size in (64, 65):
         request = finished(**ANSWERED)
         request.response_bytes = 1000
@@ -143,7 +148,7 @@ def test_sizes_of_requests_and_responses():
 def test_client_names_in_labels_are_bounded():
     """SS-05: a hundred combinations, then one for all others."""
     registry = MetricsRegistry()
-    api = RequestMetrics(registry, "data").api("Produce")
+    api = RequestMetrics(registry, "data", ERRORS).api("Produce")
     for number in range(150):
         api.record_deprecated(3, f"client-{number}", "1.0")
     counted = numbers(registry, names.DEPRECATED_REQUESTS)

@@ -7,8 +7,10 @@ to call it once per request.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
+
+import attrs
 
 from trio_kafka_net.metrics.registry import MetricsRegistry
 from trio_kafka_net.metrics.request_metrics import ApiMetrics, RequestMetrics
@@ -39,6 +41,20 @@ _NOT_SERVED: Final = -1
 _ERROR_NAMES: Final = {code.value: code.name for code in ErrorCode}
 
 
+_NamesOf = Callable[[Message], tuple[str, ...]]
+
+
+@attrs.define(eq=False)
+class _Served:
+    """What is the same for all requests of one version of an API."""
+
+    figures: ApiMetrics
+    """Under the API's own name."""
+    names_of: _NamesOf | None
+    """The names under which a request is counted, if they depend on what it says."""
+    is_deprecated: bool
+
+
 class RequestObserver:
     """Counts and logs the finished requests of one plane of one broker."""
 
@@ -55,11 +71,10 @@ class RequestObserver:
             plane: "data" or "control".
             security_protocols: {listener name: its protocol}, for the request log.
         """
-        self._metrics = RequestMetrics(registry, plane)
-        self._security_protocols = {} if security_protocols is None else dict(security_protocols)
+        self._metrics = RequestMetrics(registry, plane, _ERROR_NAMES)
         self._errors = ErrorCounter()
-        # {API: figures under its own name}
-        self._apis: dict[ApiKey, ApiMetrics] = {}
+        self._security_protocols = {} if security_protocols is None else dict(security_protocols)
+        self._served: dict[tuple[ApiKey, int], _Served] = {}
 
     def __call__(self, request: Request) -> None:
         """Count and log a request that is over.
@@ -71,59 +86,65 @@ class RequestObserver:
         version = request.api_version
         if not api.min_version <= version <= api.max_version:
             version = _NOT_SERVED
-        self._count(request, version)
+        served = self._served.get((api.key, version))
+        if served is None:
+            served = self._served[api.key, version] = self._learn(api.key, version)
+        self._count(request, version, served)
         if request_log.isEnabledFor(logging.DEBUG):
             log_completed(
                 request,
                 security_protocol=self._security_protocols.get(
                     request.connection.listener_name, ""
                 ),
-                is_deprecated=_is_deprecated(api.key, version),
+                is_deprecated=served.is_deprecated,
             )
         # An idle handler keeps its last request alive; it need not keep a whole response.
         request.message = request.response = None
 
-    def _count(self, request: KafkaRequest, version: int) -> None:
-        key = request.api.key
-        figures = self._apis.get(key)
-        if figures is None:
-            figures = self._apis[key] = self._metrics.api(key.label)
+    def _learn(self, key: ApiKey, version: int) -> _Served:
+        return _Served(
+            figures=self._metrics.api(key.label),
+            names_of=_NAMES_OF.get(key),
+            is_deprecated=0 <= version <= _LAST_DEPRECATED.get(key, _NOT_SERVED),
+        )
+
+    def _count(self, request: KafkaRequest, version: int, served: _Served) -> None:
         size = len(request.payload) - request.body_position
-        message = request.message
-        if key is ApiKey.FETCH and message is not None:
-            self._metrics.api(_fetch_name(message)).record(request, version, size)
-        if key is ApiKey.ADD_PARTITIONS_TO_TXN and _only_verifies(message):
-            self._metrics.api("AddPartitionsToTxnVerification").record(request, version, size)
+        if served.names_of is None or request.message is None:
+            served.figures.record(request, version, size)
         else:
-            figures.record(request, version, size)
+            for name in served.names_of(request.message):
+                self._metrics.api(name).record(request, version, size)
         if request.response is not None:
-            counts = self._errors.count(request.response, request.response_version)
-            figures.record_errors(
-                {_ERROR_NAMES.get(code, "UNKNOWN"): count for code, count in counts.items()}
+            served.figures.record_errors(
+                self._errors.count(request.response, request.response_version)
             )
-        if _is_deprecated(key, version):
-            figures.record_deprecated(
+        if served.is_deprecated:
+            served.figures.record_deprecated(
                 version, request.client_software_name, request.client_software_version
             )
 
 
-def _is_deprecated(key: ApiKey, version: int) -> bool:
-    return 0 <= version <= _LAST_DEPRECATED.get(key, _NOT_SERVED)
-
-
-def _fetch_name(message: Message) -> str:
-    """Which of Kafka's two kinds of Fetch it is."""
+def _names_of_fetch(message: Message) -> tuple[str, ...]:
+    """A Fetch is counted as such, and as one of Kafka's two kinds of it."""
     assert isinstance(message, FetchRequest)
     state = message.replica_state
     replica_id = message.replica_id if state is None else state.replica_id
-    return "FetchConsumer" if replica_id < 0 else "FetchFollower"
+    return ("Fetch", "FetchConsumer" if replica_id < 0 else "FetchFollower")
 
 
-def _only_verifies(message: Message | None) -> bool:
-    """Whether it asks only if partitions are part of a transaction (KIP-890).
+def _names_of_add_partitions(message: Message) -> tuple[str, ...]:
+    """One that only asks whether partitions are part of a transaction has a name of its own.
 
-    Source: Kafka ``AddPartitionsToTxnRequest.allVerifyOnlyRequest``.
+    Source: Kafka ``AddPartitionsToTxnRequest.allVerifyOnlyRequest`` (KIP-890).
     """
     # By name: its module is loaded only where transactions are used.
     transactions = getattr(message, "transactions", ())
-    return len(transactions) > 0 and all(each.verify_only for each in transactions)
+    only_verifies = len(transactions) > 0 and all(each.verify_only for each in transactions)
+    return ("AddPartitionsToTxnVerification" if only_verifies else "AddPartitionsToTxn",)
+
+
+_NAMES_OF: Final[Mapping[ApiKey, _NamesOf]] = {
+    ApiKey.FETCH: _names_of_fetch,
+    ApiKey.ADD_PARTITIONS_TO_TXN: _names_of_add_partitions,
+}

@@ -62,9 +62,9 @@ class ApiMetrics:
         self._phases = [metrics.phases.labels(plane, request, phase) for phase in PHASES]
         self._sizes = metrics.sizes.labels(plane, request)
         self._response_bytes = metrics.response_bytes.labels(plane, request)
-        # {version: its counter}, {error name: its counter}
+        # {version: its counter}, {error code: its counter}
         self._versions: dict[int, Counter] = {}
-        self._errors: dict[str, Counter] = {}
+        self._errors: dict[int, Counter] = {}
 
     def record(self, request: RequestTimes, version: int, request_bytes: int) -> None:
         """Count one finished request.
@@ -109,14 +109,15 @@ class ApiMetrics:
             )
         counter.value += 1
 
-    def record_errors(self, errors: Mapping[str, int]) -> None:
-        """Count error codes of a response: {Kafka's name: how often}, NONE included."""
-        for error, count in errors.items():
-            counter = self._errors.get(error)
+    def record_errors(self, errors: Mapping[int, int]) -> None:
+        """Count error codes of a response: {code: how often}, 0 (success) included."""
+        for code, count in errors.items():
+            counter = self._errors.get(code)
             if counter is None:
-                counter = self._errors[error] = self._metrics.errors.labels(
-                    self._metrics.plane, self._request, error
-                )
+                metrics = self._metrics
+                name = metrics.error_names.get(code, "UNKNOWN")
+                counter = metrics.errors.labels(metrics.plane, self._request, name)
+                self._errors[code] = counter
             counter.value += count
 
     def record_deprecated(self, version: int, client_name: str, client_version: str) -> None:
@@ -133,10 +134,20 @@ class RequestMetrics:
     servers of a process, from sharing a figure.
     """
 
-    def __init__(self, registry: MetricsRegistry, plane: str) -> None:
-        """Register with ``registry``; an API has figures as soon as it was called."""
+    def __init__(
+        self, registry: MetricsRegistry, plane: str, error_names: Mapping[int, str]
+    ) -> None:
+        """Register with ``registry``; an API has figures as soon as it was called.
+
+        Args:
+            registry: of the broker.
+            plane: value of the label, "data" or "control".
+            error_names: {error code: its name in the labels}.
+        """
         self.plane = plane
         """Value of the label."""
+        self.error_names = error_names
+        """{error code: its name in the labels}."""
         self.requests = registry.counter(names.REQUESTS)
         """By API and version."""
         self.deprecated = registry.counter(names.DEPRECATED_REQUESTS, limit=CLIENT_LABELS)
