@@ -351,3 +351,15 @@ async def test_records_are_whole_even_if_the_log_goes_on_meanwhile(lab):
 
     (answer,) = (await client.receive_response()).responses[0].partitions
     assert (len(answer.records), answer.high_watermark) == (len(batch), 1)
+
+
+async def test_the_end_of_an_old_segment_is_answered_although_it_is_little(lab):
+    """As in Kafka: there is more beyond it, which waiting would not bring into the answer."""
+    await lab.make_topic("rolled", configs={"segment.bytes": str(SIZE + 1)})
+    for _ in range(3):
+        await lab.produce("rolled")
+    (answer,) = await lab.fetch("rolled", min_bytes=10_000, max_wait_ms=60_000)
+    assert offsets(answer) == [0]
+    asked = ("rolled", {"fetch_offset": 2})
+    (answer,) = await lab.fetch(asked, min_bytes=10_000, max_wait_ms=1)
+    assert offsets(answer) == [2]

@@ -200,6 +200,9 @@ class _Reader:
                 answer.records = region
                 self._bytes_read += region.count
                 self._bytes_left -= region.count
+                if asked.fetch_offset < partition.log.active_base_offset:
+                    # A region ends with its segment; more is there, it only takes another request.
+                    self.is_enough = True
         answer.high_watermark = answer.last_stable_offset = partition.high_watermark
         answer.log_start_offset = partition.log_start_offset
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from trio_kafka_net.errors import LocalProtocolError
+from trio_kafka_net.errors import FatalExitError, LocalProtocolError
 
 from .connection import DisconnectCause
 from .framing import Send
@@ -184,6 +184,8 @@ class Request:
             self.end_time_ns = perf_counter_ns()
         try:
             on_finished(self)
+        except (FatalExitError, MemoryError):
+            raise
         except Exception:
             log.exception("%r: reporting its end failed", self)
 

@@ -149,6 +149,11 @@ class UnifiedLog:
         return self._segments.size_in_bytes
 
     @property
+    def active_base_offset(self) -> int:
+        """First offset of the segment that is being written."""
+        return self._segments.active.base_offset
+
+    @property
     def segment_count(self) -> int:
         """How many segments there are; at least one."""
         return len(self._segments)
