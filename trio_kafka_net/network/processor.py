@@ -33,7 +33,7 @@ from trio_kafka_net.errors import FatalExitError, RemoteProtocolError
 
 from .connection import Connection, DisconnectCause, MuteEvent
 from .connection_quotas import ConnectionSlot
-from .framing import EndOfStream, Receive, Send
+from .framing import SIZE_BYTES, EndOfStream, Receive, Send
 from .memory_pool import MemoryPool
 from .processor_statistics import ProcessorCounters, ProcessorStatistics
 from .request_channel import (
@@ -285,7 +285,9 @@ class Processor:
             self._await_memory(connection)
 
     def _queue_request(self, connection: Connection, payload: memoryview) -> None:
-        self._counters.count_request(len(payload))
+        counters = self._counters
+        counters.requests_received += 1
+        counters.bytes_in += len(payload) + SIZE_BYTES
         try:
             request = self._parse(connection, payload)
         except RemoteProtocolError as error:
@@ -395,7 +397,9 @@ class Processor:
             return
         connection.last_active = self._now
         if is_done:
-            self._counters.count_response(send.size)
+            counters = self._counters
+            counters.responses_sent += 1
+            counters.bytes_out += send.size
             self._complete(connection)
         else:
             connection.pending_send = send
@@ -416,7 +420,9 @@ class Processor:
             return
         connection.last_active = self._now
         if is_done:
-            self._counters.count_response(send.size)
+            counters = self._counters
+            counters.responses_sent += 1
+            counters.bytes_out += send.size
             connection.pending_send = None
             connection.writes_interest = False
             self._selector.update(connection)

@@ -17,7 +17,6 @@ from time import perf_counter_ns
 import attrs
 
 from .connection import Connection, DisconnectCause
-from .framing import SIZE_BYTES
 
 SOFTWARE_NAMES = 100
 """Client software told apart; Kafka's limit. The connections that are open longest come first."""
@@ -150,16 +149,6 @@ class ProcessorCounters:
             busy_time_ns=self.busy_time_ns,
             elapsed_time_ns=(self._ended_ns or perf_counter_ns()) - self._started_ns,
         )
-
-    def count_request(self, payload_bytes: int) -> None:
-        """Count a whole frame that was read."""
-        self.requests_received += 1
-        self.bytes_in += payload_bytes + SIZE_BYTES
-
-    def count_response(self, frame_bytes: int) -> None:
-        """Count a whole frame that was written."""
-        self.responses_sent += 1
-        self.bytes_out += frame_bytes
 
 
 def _partially_sent(connection: Connection) -> int:
