@@ -33,7 +33,7 @@ from trio_kafka_net.errors import FatalExitError, RemoteProtocolError
 
 from .connection import Connection, DisconnectCause, MuteEvent
 from .connection_quotas import ConnectionSlot
-from .framing import SIZE_BYTES, EndOfStream, Receive, Send
+from .framing import EndOfStream, Receive, Send
 from .memory_pool import MemoryPool
 from .processor_statistics import ProcessorCounters, ProcessorStatistics
 from .request_channel import (
@@ -287,7 +287,7 @@ class Processor:
     def _queue_request(self, connection: Connection, payload: memoryview) -> None:
         counters = self._counters
         counters.requests_received += 1
-        counters.bytes_in += len(payload) + SIZE_BYTES
+        counters.payload_bytes_in += len(payload)
         try:
             request = self._parse(connection, payload)
         except RemoteProtocolError as error:
