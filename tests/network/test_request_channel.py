@@ -8,6 +8,7 @@ import trio
 
 from trio_kafka_net.errors import LocalProtocolError
 from trio_kafka_net.network.framing import BytesSend
+from trio_kafka_net.network.memory_pool import MemoryPool
 from trio_kafka_net.network.request_channel import Request, RequestChannel
 
 
@@ -84,3 +85,20 @@ async def test_clearing_the_channel_finishes_what_is_in_it_and_beside_it():
     channel.clear()
     assert requests == finished
     assert (0, 0) == (channel.statistics().queued, channel.statistics().waiting)
+
+
+@pytest.mark.parametrize("is_queued", [True, False])
+async def test_memory_is_given_back_once_also_by_a_request_that_was_never_queued(is_queued):
+    """GX-06."""
+    pool = MemoryPool(100)
+    subject = request()
+    assert pool.try_allocate(60) is not None
+    subject.hold_memory(pool, 60)
+    if is_queued:
+        RequestChannel(1).put(subject)
+        subject.leave_connection()
+        assert 60 == pool.used  # its handler still reads it
+        subject.leave_handlers()
+    subject.leave_connection()
+    subject.leave_handlers()
+    assert 0 == pool.used

@@ -352,7 +352,9 @@ class Processor:
             self._set.await_memory(connection, self._retry_with_memory)
 
     def _queue_request(self, connection: Connection, payload: memoryview) -> None:
-        self._counters.count_request(len(payload))
+        counters = self._counters
+        counters.requests_received += 1
+        counters.payload_bytes_in += len(payload)
         try:
             request = self._parse(connection, payload)
         except RemoteProtocolError as error:
@@ -442,7 +444,9 @@ class Processor:
             return
         connection.last_active = self._now
         if is_done:
-            self._counters.count_response(send.size)
+            counters = self._counters
+            counters.responses_sent += 1
+            counters.bytes_out += send.size
             self._complete(connection)
         else:
             connection.pending_send = send
@@ -464,7 +468,9 @@ class Processor:
             return
         connection.last_active = self._now
         if is_done:
-            self._counters.count_response(send.size)
+            counters = self._counters
+            counters.responses_sent += 1
+            counters.bytes_out += send.size
             connection.pending_send = None
             connection.writes_interest = False
             self._set.selector.update(connection)

@@ -84,10 +84,11 @@ class ProcessorCounters:
         "_ended_ns",
         "_started_ns",
         "busy_time_ns",
-        "bytes_in",
+        "bytes_in_cut_off",
         "bytes_out",
         "connections_created",
         "disconnects",
+        "payload_bytes_in",
         "requests_received",
         "responses_sent",
     )
@@ -96,8 +97,10 @@ class ProcessorCounters:
         """Start at 0, and the time from now."""
         self.connections_created = 0
         self.disconnects: Counter[DisconnectCause] = Counter()
-        self.bytes_in = 0
-        """Of whole frames, and of frames in progress when their connection ended."""
+        self.payload_bytes_in = 0
+        """Of whole frames, without their size fields."""
+        self.bytes_in_cut_off = 0
+        """Of frames in progress when their connection ended."""
         self.bytes_out = 0
         """Of whole frames, and of frames in progress when their connection ended."""
         self.requests_received = 0
@@ -109,7 +112,7 @@ class ProcessorCounters:
     def connection_ends(self, connection: Connection, cause: DisconnectCause) -> None:
         """Count an end, and the bytes of the frames that it cuts off."""
         self.disconnects[cause] += 1
-        self.bytes_in += connection.receive.partial_bytes
+        self.bytes_in_cut_off += connection.receive.partial_bytes
         self.bytes_out += _partially_sent(connection)
 
     def end(self) -> None:
@@ -125,11 +128,12 @@ class ProcessorCounters:
         response_queue_size: int,
     ) -> ProcessorStatistics:
         """Everything at this moment; ``connections`` are the open ones, oldest first."""
-        count = partly_read = partly_sent = 0
+        count = partly_sent = 0
+        read = self.bytes_in_cut_off + self.payload_bytes_in + SIZE_BYTES * self.requests_received
         software: Counter[tuple[str, str]] = Counter()
         for connection in connections:
             count += 1
-            partly_read += connection.receive.partial_bytes
+            read += connection.receive.partial_bytes
             partly_sent += _partially_sent(connection)
             name = connection.client_software_name, connection.client_software_version
             if name not in software and len(software) >= SOFTWARE_NAMES:
@@ -142,7 +146,7 @@ class ProcessorCounters:
             connections_created=self.connections_created,
             disconnects=dict(self.disconnects),
             client_software=dict(software),
-            bytes_in=self.bytes_in + partly_read,
+            bytes_in=read,
             bytes_out=self.bytes_out + partly_sent,
             requests_received=self.requests_received,
             responses_sent=self.responses_sent,
@@ -150,16 +154,6 @@ class ProcessorCounters:
             busy_time_ns=self.busy_time_ns,
             elapsed_time_ns=(self._ended_ns or perf_counter_ns()) - self._started_ns,
         )
-
-    def count_request(self, payload_bytes: int) -> None:
-        """Count a whole frame that was read."""
-        self.requests_received += 1
-        self.bytes_in += payload_bytes + SIZE_BYTES
-
-    def count_response(self, frame_bytes: int) -> None:
-        """Count a whole frame that was written."""
-        self.responses_sent += 1
-        self.bytes_out += frame_bytes
 
 
 def _partially_sent(connection: Connection) -> int:

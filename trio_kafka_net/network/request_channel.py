@@ -153,32 +153,29 @@ class Request:
         """Allow the next request to be read once the response is out."""
         self.connection.processor.enqueue_response(EndThrottlingResponse(self))
 
-    def enter_queue(self, on_finished: OnFinished | None) -> None:
-        """Belong to the handlers too, until ``leave_handlers``; ``on_finished`` is told the end."""
-        self._is_with_handlers = True
-        self._on_finished = on_finished
-
     def leave_handlers(self) -> None:
-        """No handler has to do with it any more; a second call does nothing."""
+        """No handler has to do with it any more; its memory is given back, once."""
         self._is_with_handlers = False
-        self.release_memory()
-        if not self._is_with_connection:
+        pool, self.pool = self.pool, None
+        if pool is not None:
+            pool.release(self._pool_bytes)
+        if self._on_finished is not None and not self._is_with_connection:
             self._finish()
 
     def leave_connection(self) -> None:
-        """Its connection is done with it, or closed; a second call does nothing."""
+        """Its connection is done with it, or closed; a second call reports nothing."""
         if self.is_answered:
             self.end_time_ns = perf_counter_ns()
         self._is_with_connection = False
         if not self._is_with_handlers:
-            self._finish()
+            if self._on_finished is not None:
+                self._finish()
+            elif self.pool is not None:
+                self.release_memory()  # nobody queued it, because what came before that failed
 
     def _finish(self) -> None:
-        if self.pool is not None:  # it was never queued
-            self.release_memory()
         on_finished, self._on_finished = self._on_finished, None
-        if on_finished is None:
-            return
+        assert on_finished is not None
         if not self.end_time_ns:
             # The connection was gone first. What its handler did until now was still spent on it.
             self.end_time_ns = perf_counter_ns()
@@ -277,7 +274,8 @@ class RequestChannel:
 
     def put(self, request: Request) -> None:
         """Queue a request; never blocks, see the top of this file."""
-        request.enter_queue(self._on_finished)
+        request._is_with_handlers = True
+        request._on_finished = self._on_finished
         try:
             self._send_channel.send_nowait(request)
         except trio.WouldBlock:
