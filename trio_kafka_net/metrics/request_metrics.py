@@ -12,8 +12,8 @@ others add up to it: a request that is cut off spends the rest of its time in th
 in. So every histogram of an API has the same count, the number of its requests, and the shares of
 the phases mean something.
 
-Why the body of ``record`` is written out: it runs once per request, and this way it costs half of
-eight calls of ``observe`` (benchmarks/request_metrics.py).
+Why ``record`` does the work of ``Histogram.observe`` itself: it runs once per request, 1.2 to
+1.4 µs as it is (benchmarks/request_metrics.py), and eight calls would come on top.
 """
 
 from __future__ import annotations
