@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from trio_kafka_net.broker.log import data_dir
 from trio_kafka_net.broker.log.data_dir import DataDir, in_memory_data_dir
 from trio_kafka_net.errors import StorageError
 
@@ -61,3 +62,20 @@ def test_in_memory_directory_is_gone_afterwards():
         (path / "topic-0").mkdir()
         assert os.access(path, os.W_OK)
     assert not path.exists()
+
+
+def test_directories_in_memory_of_killed_brokers_are_removed_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(data_dir, "_SHARED_MEMORY", tmp_path)
+    for name in ("trio-kafka-net-killed", "trio-kafka-net-alive", "trio-kafka-net-young", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".lock").touch()
+        if name != "trio-kafka-net-young":
+            os.utime(tmp_path / name / ".lock", (0, 0))
+    alive = open_dir(tmp_path / "trio-kafka-net-alive")
+    os.utime(tmp_path / "trio-kafka-net-alive" / ".lock", (0, 0))
+
+    with in_memory_data_dir() as path:
+        left = {each.name for each in tmp_path.iterdir()} - {path.name}
+
+    assert left == {"trio-kafka-net-alive", "trio-kafka-net-young", "other"}
+    alive.release()

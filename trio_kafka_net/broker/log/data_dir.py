@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from trio_kafka_net.errors import StorageError
 
 LOCK_FILE = ".lock"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a private directory is made in it
+_IN_MEMORY_PREFIX = "trio-kafka-net-"
+_ABANDONED_SECONDS = 60
 
 
 class DataDir:
@@ -88,11 +91,31 @@ def in_memory_data_dir() -> Iterator[Path]:
     """A data directory that lives in memory and is removed at the end.
 
     It is a directory on tmpfs where there is one, so that the code path is the one of a disk; where
-    there is none, it is a temporary directory on disk.
+    there is none, it is a temporary directory on disk. Directories of brokers that were killed are
+    removed on the way: nobody else would, and memory is not a disk.
     """
     parent = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None
-    path = Path(tempfile.mkdtemp(prefix="trio-kafka-net-", dir=parent))
+    if parent is not None:
+        _remove_abandoned(parent)
+    path = Path(tempfile.mkdtemp(prefix=_IN_MEMORY_PREFIX, dir=parent))
     try:
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove our directories in memory whose process is gone, which is when their lock is free."""
+    for path in parent.glob(f"{_IN_MEMORY_PREFIX}*"):
+        lock = path / LOCK_FILE
+        try:
+            # One that was made just now may be about to be locked.
+            if time.time() - lock.stat().st_mtime < _ABANDONED_SECONDS:
+                continue
+            fd = _lock(lock)
+        except (OSError, StorageError):
+            continue  # somebody else's, in use, or gone already
+        try:
+            shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(fd)
