@@ -84,6 +84,7 @@ def run(*options):
         (["--override", "num.io.threads=0"], "num.io.threads=0: must be an integer from 1"),
         (["no-such-file"], "cannot read no-such-file"),
         (["--bogus"], "No such option"),
+        (["--metrics", "127.0.0.1:9404"], "is not 'off'"),
     ],
 )
 def test_broker_that_cannot_be_configured_exits_with_2(options, said):

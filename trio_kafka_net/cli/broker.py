@@ -52,6 +52,12 @@ _log = logging.getLogger(__name__)
 @click.option(
     "--override", "overrides", metavar="key=value", multiple=True, help="Set any Kafka key."
 )
+@click.option(
+    "--metrics",
+    metavar="off",
+    type=click.Choice(["off"]),
+    help="For scripts that say `off`: there is no metrics endpoint yet.",
+)
 @click.option("--durable", is_flag=True, help="Acknowledge a record when it is on the disk.")
 def broker(
     properties: str | None,
@@ -60,6 +66,7 @@ def broker(
     data_dir: str | None,
     in_memory: bool,
     overrides: tuple[str, ...],
+    metrics: str | None,
     durable: bool,
 ) -> None:
     """Run a broker.

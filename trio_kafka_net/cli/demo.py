@@ -51,7 +51,8 @@ _PROBE_SECONDS = 0.1
     show_default=True,
     help="Records per second; they stay in memory until the end.",
 )
-def demo(seconds: int | None, rate: int) -> None:
+@click.option("--no-monitor", is_flag=True, help="Lines, not a screen; there are only lines yet.")
+def demo(seconds: int | None, rate: int, no_monitor: bool) -> None:
     """Run a broker with traffic on both planes, and show figures."""
     if seconds is None:
         seconds = 60 if sys.stdout.isatty() else 10
