@@ -296,3 +296,65 @@ async def test_the_portable_poller_serves_as_well(monkeypatch, serve, connect):
     for client in (quick, waiting):
         await client.stream.aclose()
     await settle(server)
+
+
+@pytest.mark.parametrize("error", [FatalExitError("stop"), MemoryError()], ids=["fatal", "memory"])
+@pytest.mark.parametrize("where", ["parse", "register"])
+async def test_what_must_stop_the_server_does_so_from_a_connections_step_too(
+    faults, connect, error, where
+):
+    """A parser or a registration that runs out of memory is not one connection's failure."""
+
+    def parse(connection, payload) -> Request:
+        raise error
+
+    if where == "register":
+        faults["register"] = [error]
+    listener = ListenerConfig(name="PLAINTEXT", host="127.0.0.1", port=0)
+    server = SocketServer([listener], handle=answering(echo), parse=parse)
+    with pytest.RaisesGroup(type(error), flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.run)
+            client = await connect(server.bound_port())
+            await client.send(b"x")
+            await client.wait_closed()
+    assert 0 == server.data_plane.connection_quotas.total
+    assert 0 == server.data_plane.memory_pool.used
+
+
+async def test_all_connections_are_closed_although_the_selector_objects_to_one(
+    faults, nursery, connect
+):
+    """SEL-12: at a stop."""
+    listener = ListenerConfig(name="PLAINTEXT", host="127.0.0.1", port=0)
+    server = SocketServer([listener], handle=answering(echo))
+    await nursery.start(server.run)
+    clients = [await connect(server.bound_port()) for _ in range(4)]
+    for client in clients:
+        await client.ask(b"x")
+    faults["suspend"] = [OSError("epoll_ctl")]
+    await server.stop()
+    for client in clients:
+        assert b"" == await client.wait_closed()
+    assert 0 == server.data_plane.connection_quotas.total
+
+
+async def test_a_connection_that_no_heir_can_take_is_closed_and_the_others_move(
+    faults, serve, connect, caplog
+):
+    """DN-03: and the removal of the Processor comes to its end."""
+    server = await serve(echo, num_network_threads=2)
+    clients = [await connect(server.bound_port()) for _ in range(4)]
+    for client in clients:
+        await client.ask(b"x")
+    faults["register"] = [OSError("no room in epoll")]
+    with trio.fail_after(5):
+        await server.resize_network_threads(1)
+    assert 3 == server.data_plane.connection_count == server.data_plane.connection_quotas.total
+    answers = []
+    for client in clients:
+        try:
+            answers.append(await client.ask(b"y"))
+        except (EOFError, trio.BrokenResourceError):
+            answers.append(None)
+    assert [None, b"y", b"y", b"y"] == sorted(answers, key=lambda answer: answer or b"")

@@ -163,6 +163,9 @@ class ConnectionSet:
         log.debug("%s: closed: %s", connection.connection_id, cause.label)
         try:
             self.selector.remove(connection)
+        except OSError as error:
+            # Closing the descriptor takes it out of the kernel's set as well.
+            log.warning("%s: not unregistered: %s", connection.connection_id, error)
         finally:
             # Whatever the selector said, nothing of the connection is kept.
             self._give_back(connection)

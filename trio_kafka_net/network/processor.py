@@ -167,10 +167,12 @@ class Processor:
                 await self._run(task_status)
         finally:
             heirs = [heir for heir in self._heirs if not heir._ended.is_set()]
-            if heirs:
-                self._hand_over(heirs)
-            self._close_all()
-            self._ended.set()
+            try:
+                if heirs:
+                    self._hand_over(heirs)
+            finally:
+                self._close_all()
+                self._ended.set()
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
@@ -221,8 +223,14 @@ class Processor:
             except trio.WouldBlock:
                 break
         for connection in self._set:
-            self._set.take_out(connection)
-            next(next_heir)._adopt(connection)
+            heir = next(next_heir)
+            try:
+                self._set.take_out(connection)
+                heir._adopt(connection)
+            except (FatalExitError, MemoryError):
+                raise
+            except Exception as error:
+                heir._fail(connection, error)
         while True:
             try:
                 response = self._responses.receive_nowait()
@@ -253,6 +261,9 @@ class Processor:
             return
         try:
             self._register_at(new, trio.current_time())
+        except (FatalExitError, MemoryError):
+            new.close()
+            raise
         except Exception as error:
             new.close()
             self._failures.survive(error)
@@ -361,6 +372,9 @@ class Processor:
             self._pool.release(len(payload))
             self._refuse(connection, error)
             return
+        except (FatalExitError, MemoryError):
+            self._pool.release(len(payload))
+            raise
         except Exception:
             self._pool.release(len(payload))
             log.exception("%s: parsing a request failed", connection.connection_id)

@@ -171,7 +171,7 @@ class Selector:
     def remove(self, connection: Connection) -> None:
         """Forget a connection; to be called before its descriptor is closed."""
         # First here: whatever the kernel says, we have nothing more to do with it.
-        del self.connections[connection.fd]
+        self.connections.pop(connection.fd, None)
         self.suspend(connection)
 
     async def wait_ready(self) -> None:
