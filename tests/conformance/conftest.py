@@ -30,6 +30,45 @@ def broker(tmp_path_factory):
     process.stop()
 
 
+class OtherBroker:
+    """A broker that somebody else started; see ``TRIO_KAFKA_NET_CONFORMANCE_BOOTSTRAP``."""
+
+    def __init__(self, bootstrap):
+        self.bootstrap = bootstrap
+
+
+_GROUP_OPTIONS = (
+    *("--override", "group.initial.rebalance.delay.ms=0"),
+    *("--override", "group.min.session.timeout.ms=1000"),
+)
+
+
+@pytest.fixture(scope="module")
+def group_broker(tmp_path_factory):
+    """A broker for consumer groups, shared by the tests of a module.
+
+    ``TRIO_KAFKA_NET_CONFORMANCE_BOOTSTRAP`` names another one to run them against, Apache Kafka
+    itself with the same settings, say: what it does not pass is a wrong test.
+    """
+    other = os.environ.get("TRIO_KAFKA_NET_CONFORMANCE_BOOTSTRAP")
+    if other:
+        yield OtherBroker(other)
+        return
+    process = BrokerProcess(tmp_path_factory.mktemp("broker") / "data", _GROUP_OPTIONS)
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def fresh_group_broker(tmp_path):
+    """A broker for consumer groups that the test may stop and kill."""
+    process = BrokerProcess(tmp_path / "data", _GROUP_OPTIONS)
+    process.start()
+    yield process
+    process.kill()
+
+
 @pytest.fixture
 def fresh_broker(tmp_path):
     """A broker of the test's own, to be stopped and killed."""
