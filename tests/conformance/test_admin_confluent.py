@@ -214,19 +214,13 @@ class TestConfigs:
     def test_altering_incrementally_leaves_the_rest(self, admin, name):
         make_topic(admin, name, config={"retention.ms": "1000", "segment.bytes": "1048576"})
         changes = [
-            ConfigEntry(
-                "retention.ms", None, incremental_operation=AlterConfigOpType.DELETE
-            ),
+            ConfigEntry("retention.ms", None, incremental_operation=AlterConfigOpType.DELETE),
             ConfigEntry(
                 "cleanup.policy", "compact", incremental_operation=AlterConfigOpType.APPEND
             ),
-            ConfigEntry(
-                "max.message.bytes", "2000", incremental_operation=AlterConfigOpType.SET
-            ),
+            ConfigEntry("max.message.bytes", "2000", incremental_operation=AlterConfigOpType.SET),
         ]
-        resource = ConfigResource(
-            ConfigResource.Type.TOPIC, name, incremental_configs=changes
-        )
+        resource = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=changes)
         result(admin.incremental_alter_configs([resource])[resource])
 
         entries = self.describe(admin, ConfigResource.Type.TOPIC, name)

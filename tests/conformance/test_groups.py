@@ -68,9 +68,7 @@ def members(group_broker, tmp_path):
 
 @pytest.mark.parametrize("client", CLIENTS)
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
-def test_members_that_join_at_once_share_the_partitions(
-    group_broker, members, topic, client, size
-):
+def test_members_that_join_at_once_share_the_partitions(group_broker, members, topic, client, size):
     make_topic(group_broker.bootstrap, topic)
     produce_numbers(group_broker.bootstrap, topic, range(80))
     for _ in range(size):
