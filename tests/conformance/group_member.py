@@ -1,6 +1,7 @@
 """One member of a consumer group, as a program of its own, so that it can be killed.
 
-``python -m tests.conformance.group_member CLIENT BOOTSTRAP GROUP TOPIC [--strategy S] [--instance I]``
+``python -m tests.conformance.group_member CLIENT BOOTSTRAP GROUP TOPIC``, and optionally
+``--strategy NAME`` and ``--instance ID`` (a static member).
 
 It tells what happens to it on standard output, a JSON array a line:
 
