@@ -92,9 +92,7 @@ class StoreLab:
         """Start on what a broker that was killed at this moment would leave behind."""
         shutil.copytree(self.path, path)
         await self.local.close()
-        return await StoreLab.open(
-            path, self.clock, load=load, opened=self.opened, **self.settings
-        )
+        return await StoreLab.open(path, self.clock, load=load, opened=self.opened, **self.settings)
 
     async def close(self) -> None:
         for local in self.opened:

@@ -143,8 +143,7 @@ def test_damaged_record_is_refused(key, value, reason):
         st.builds(bytes.__add__, st.sampled_from([b"\0\1", b"\0\2"]), st.binary()),
         st.sampled_from([KEY_1, group_key("g")]),
     ),
-    st.none()
-    | st.builds(bytes.__add__, st.sampled_from([b"\0\1", b"\0\3", b"\0\4"]), st.binary()),
+    st.none() | st.builds(bytes.__add__, st.sampled_from([b"\0\1", b"\0\3", b"\0\4"]), st.binary()),
 )
 def test_any_bytes_are_read_or_refused(key, value):
     try:
