@@ -574,12 +574,13 @@ async def test_while_offsets_are_loaded_only_groups_wait(open_lab, tmp_path, mon
     async with open_broker(config) as broker:
         offsets = await OffsetsLab(Lab(broker)).prepare()
         await offsets.commit(8, ("t", [0]))
-    go_on = trio.Event()
+    go_on, loaded = trio.Event(), trio.Event()
     load = type(offsets.store).load
 
     async def wait_and_load(store):
         await go_on.wait()
         await load(store)
+        loaded.set()
 
     monkeypatch.setattr(type(offsets.store), "load", wait_and_load)
     offsets = OffsetsLab(await open_lab(trio_in_memory=False, log_dirs=(tmp_path,)))
@@ -587,5 +588,5 @@ async def test_while_offsets_are_loaded_only_groups_wait(open_lab, tmp_path, mon
     assert await answers_of_all(offsets) == {ErrorCode.COORDINATOR_LOAD_IN_PROGRESS}
     assert (await offsets.lab.produce("t")).error_code == OK
     go_on.set()
-    await trio.testing.wait_all_tasks_blocked()
+    await loaded.wait()
     assert await offsets.fetch(8, None) == (OK, [("t", [(0, 5, -1, "m", OK)])])

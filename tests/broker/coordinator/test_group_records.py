@@ -1,5 +1,6 @@
 """Records of __consumer_offsets: Kafka's bytes, both ways."""
 
+import contextlib
 import struct
 
 import pytest
@@ -146,10 +147,8 @@ def test_damaged_record_is_refused(key, value, reason):
     st.none() | st.builds(bytes.__add__, st.sampled_from([b"\0\1", b"\0\3", b"\0\4"]), st.binary()),
 )
 def test_any_bytes_are_read_or_refused(key, value):
-    try:
+    with contextlib.suppress(CorruptRecordError):
         read_record(key, value)
-    except CorruptRecordError:
-        pass
 
 
 @pytest.mark.parametrize(
