@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import attrs
 import trio
@@ -75,6 +75,8 @@ class Controller:
         self._replicas = replicas
         self._defaults = defaults
         self._new_uuid = new_uuid
+        self.on_topic_deleted: list[Callable[[str], Awaitable[None]]] = []
+        """Awaited with the name of every topic that is gone, before another one can have it."""
         self._changing = trio.Lock()
 
     @property
@@ -188,6 +190,8 @@ class Controller:
                 await self._save(self._metadata)
             except OSError as error:
                 log.warning("topic %s is deleted, the next start completes it: %s", name, error)
+            for forget in self.on_topic_deleted:
+                await forget(name)
             if failure is not None:
                 raise failure
             log.info("deleted topic %s", name)

@@ -22,6 +22,9 @@ from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.errors import ConfigError, KafkaError, StorageError
 
 from .controller import Controller, TopicDefaults
+from .coordinator.group_membership import GroupMembership, SimpleConsumers
+from .coordinator.offset_expiry import OffsetExpiry
+from .coordinator.offset_store import OffsetStore
 from .log.data_dir import in_memory_data_dir
 from .log.log_config import LogConfig
 from .log.log_manager import LogManager, LogManagerConfig
@@ -68,6 +71,7 @@ class LocalBroker:
         log_manager: LogManager,
         metadata: MetadataCache,
         *,
+        now_ms: Callable[[], int],
         new_uuid: Callable[[], bytes],
         cleanup: contextlib.ExitStack,
     ) -> None:
@@ -92,6 +96,15 @@ class LocalBroker:
         """Makes and deletes topics."""
         self.producer_ids = ProducerIds(log_manager.path)
         """Ids for idempotent producers."""
+        self.now_ms = now_ms
+        """The clock, ms since the epoch."""
+        self.offsets = OffsetStore(
+            config.offsets, self.controller, metadata, self.replicas, now_ms=now_ms
+        )
+        """What groups have committed."""
+        self.groups: GroupMembership = SimpleConsumers(self.offsets.has_offsets)
+        """Who is in the groups."""
+        self.offsets.groups = self.groups
         self._log_manager = log_manager
         self._is_stopping = False
         # Requests that wait for records, each with the scope that ends its wait.
@@ -134,7 +147,9 @@ class LocalBroker:
                 _open_logs, config, directory, now_ms, new_uuid
             )
             cleanup.callback(log_manager.close)
-            broker = cls(config, log_manager, metadata, new_uuid=new_uuid, cleanup=cleanup)
+            broker = cls(
+                config, log_manager, metadata, now_ms=now_ms, new_uuid=new_uuid, cleanup=cleanup
+            )
             await broker.controller.start()
         except (OSError, KafkaError) as error:
             cleanup.close()
@@ -202,11 +217,18 @@ class LocalBroker:
     async def run_services(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Flush logs and apply retention, until cancelled.
+        """Flush logs, apply retention, load committed offsets and let them expire; until cancelled.
 
         Cancellation: what a worker thread has begun is completed first.
         """
-        await self._log_manager.run(task_status=task_status)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._log_manager.run)
+            nursery.start_soon(self._keep_offsets)
+            task_status.started()
+
+    async def _keep_offsets(self) -> None:
+        await self.offsets.load()
+        await OffsetExpiry(self.offsets, self.now_ms).run()
 
     async def close(self) -> None:
         """Flush and close every log, and give the data directory back; once.

@@ -1,8 +1,8 @@
 """The configuration of a broker: Kafka's keys as fields, dots as underscores, Kafka's units.
 
 ``BrokerConfig`` is flat, as ``server.properties`` is. Components take their own slice of it:
-the network layer ``SocketServerConfig`` and ``ListenerConfig``, the log ``LogConfig``. A field
-that Kafka does not have is prefixed ``trio_``.
+the network layer ``SocketServerConfig`` and ``ListenerConfig``, the log ``LogConfig``, committed
+offsets ``OffsetsConfig``. A field that Kafka does not have is prefixed ``trio_``.
 
 Every field is checked when the object is made, whether it comes from a file or from Python, so a
 ``BrokerConfig`` that exists is valid.
@@ -23,6 +23,7 @@ from trio_kafka_net.errors import ConfigError
 from .endpoints import ListenerConfig, resolve_listeners
 from .known_keys import ALIASES, check_known
 from .listener_overrides import ListenerOverrides, read_overrides, split_key
+from .offsets import OffsetsConfig
 from .settings import MAX_INT, MAX_LONG, describe, from_text, setting, settings_of
 
 _MS_PER_MINUTE = 60 * 1000
@@ -66,7 +67,7 @@ def _with_upper_keys(
     return {name.upper(): own for name, own in overrides.items()}
 
 
-# No slots: BrokerConfig inherits the fields of two classes, and there is one of it per broker.
+# No slots: BrokerConfig inherits the fields of several classes, and there is one of it per broker.
 @attrs.frozen(kw_only=True, slots=False)
 class SocketServerConfig:
     """What the network layer needs to know.
@@ -355,7 +356,7 @@ class LogConfig:
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class BrokerConfig(SocketServerConfig, LogConfig):
+class BrokerConfig(SocketServerConfig, LogConfig, OffsetsConfig):
     """Everything that a broker is told at its start.
 
     Raises:
@@ -461,6 +462,11 @@ class BrokerConfig(SocketServerConfig, LogConfig):
         """The slice for the log."""
         return _slice(self, LogConfig)
 
+    @property
+    def offsets(self) -> OffsetsConfig:
+        """The slice for the store of committed offsets."""
+        return _slice(self, OffsetsConfig)
+
     @classmethod
     def from_properties(cls, properties: Mapping[str, str]) -> tuple[BrokerConfig, list[str]]:
         """Make a configuration of Kafka's keys and their texts.
@@ -507,7 +513,7 @@ def _is_fixed(listener: str, key: str, properties: Mapping[str, str]) -> bool:
     return key == "num.network.threads" and listener == control_plane
 
 
-_Slice = TypeVar("_Slice", SocketServerConfig, LogConfig)
+_Slice = TypeVar("_Slice", SocketServerConfig, LogConfig, OffsetsConfig)
 
 
 def _slice(config: BrokerConfig, cls: type[_Slice]) -> _Slice:

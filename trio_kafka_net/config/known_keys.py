@@ -88,10 +88,8 @@ WITHOUT_EFFECT = frozenset(
     metadata.max.idle.interval.ms metadata.max.retention.bytes metadata.max.retention.ms
     metric.reporters metrics.num.samples metrics.recording.level metrics.sample.window.ms
     min.insync.replicas num.recovery.threads.per.data.dir num.replica.alter.log.dirs.threads
-    num.replica.fetchers offset.metadata.max.bytes offsets.commit.required.acks
-    offsets.commit.timeout.ms offsets.load.buffer.size offsets.retention.check.interval.ms
-    offsets.retention.minutes offsets.topic.compression.codec offsets.topic.num.partitions
-    offsets.topic.replication.factor offsets.topic.segment.bytes password.encoder.cipher.algorithm
+    num.replica.fetchers offsets.commit.required.acks offsets.commit.timeout.ms
+    password.encoder.cipher.algorithm
     password.encoder.iterations password.encoder.key.length password.encoder.keyfactory.algorithm
     password.encoder.old.secret password.encoder.secret principal.builder.class process.roles
     producer.id.expiration.check.interval.ms producer.id.expiration.ms

@@ -28,3 +28,4 @@ class OffsetCommitValue(Message):
     metadata: str = field("string")
     commit_timestamp: int = field("int64")
     expire_timestamp: int = field("int64", versions=(1, 1), default=-1)
+    topic_id: bytes = field("uuid", versions=(4, None), tag=0)

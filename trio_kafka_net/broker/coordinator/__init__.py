@@ -1,0 +1,1 @@
+"""Group coordination: what consumers have agreed on, and how far they have come."""

@@ -1,0 +1,528 @@
+"""Committed offsets and groups, in memory and in ``__consumer_offsets``.
+
+The topic is the truth and memory is what reading it gives: every change is appended first and then
+made in memory, in one go without a checkpoint, so that what is answered is what a restart finds.
+A commit is one batch: it is there as a whole or not at all.
+
+A group lives in the partition of the topic that its id hashes to. Each partition is a *shard* of
+its own: it is loaded when this broker begins to lead the partition, and dropped when it ceases
+to; until it is loaded, its groups are told to wait. One broker leads them all, from its start on.
+
+The topic is made on first need, by whoever looks for a coordinator. Clients read it, nobody but
+this broker writes to it.
+
+Offsets of a topic that is deleted go with it. If the process dies in between, loading completes
+it: an offset of a topic that does not exist is removed.
+
+Source: Kafka ``GroupCoordinatorShard``, ``OffsetMetadataManager``, ``CoordinatorRuntime`` (4.1).
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+import attrs
+import trio
+
+from trio_kafka_net.broker.controller import Controller
+from trio_kafka_net.broker.metadata_cache import MetadataCache
+from trio_kafka_net.broker.partition import ACKS_ALL
+from trio_kafka_net.broker.replica_manager import ReplicaManager
+from trio_kafka_net.config.offsets import OffsetsConfig
+from trio_kafka_net.errors import KafkaError, StorageError
+from trio_kafka_net.protocol.compression import Compression
+from trio_kafka_net.protocol.error_codes import ErrorCode
+from trio_kafka_net.protocol.messages.group_metadata_records import GroupMetadataValue
+from trio_kafka_net.protocol.record_codec import Record
+from trio_kafka_net.protocol.records import build_batch
+
+from .group_membership import GroupMembership
+from .group_records import (
+    Change,
+    CommittedOffset,
+    GroupChange,
+    OffsetChange,
+    group_key,
+    group_value,
+    offset_key,
+    offset_value,
+    partition_for,
+)
+from .offset_loader import OffsetLoader
+
+log = logging.getLogger(__name__)
+
+OFFSETS_TOPIC = "__consumer_offsets"
+
+_SLICE = 500
+"""Changes made in memory between two checkpoints; well below a millisecond."""
+_PIECE_BYTES = 65_536
+"""Size of a batch of tombstones, about; far below the smallest sensible ``message.max.bytes``."""
+_TOMBSTONE_BYTES = 320
+"""More than a tombstone has beside the id of the group."""
+_MAX_HOMES = 10_000
+"""How many groups' partitions are remembered."""
+
+GroupOffsets = dict[str, dict[int, CommittedOffset]]
+"""{topic: {partition: committed}}"""
+
+_NOTHING: Mapping[str, Mapping[int, CommittedOffset]] = MappingProxyType({})
+
+
+class ShardState(enum.Enum):
+    """Whether a partition of the topic can be worked with."""
+
+    LOADING = "loading"
+    READY = "ready"
+    UNLOADED = "unloaded"
+    """Another broker leads it, or it could not be read."""
+
+
+# {state that refuses: (code, text)}
+_REFUSALS = {
+    ShardState.LOADING: (
+        ErrorCode.COORDINATOR_LOAD_IN_PROGRESS,
+        "the offsets of the group are being loaded",
+    ),
+    ShardState.UNLOADED: (ErrorCode.NOT_COORDINATOR, "the group's partition is not served here"),
+}
+
+# {what an append failed with: what a group's client is told}
+_APPEND_ERRORS: Mapping[int, int] = {
+    ErrorCode.UNKNOWN_TOPIC_OR_PARTITION: ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.NOT_ENOUGH_REPLICAS: ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.REQUEST_TIMED_OUT: ErrorCode.COORDINATOR_NOT_AVAILABLE,
+    ErrorCode.NOT_LEADER_OR_FOLLOWER: ErrorCode.NOT_COORDINATOR,
+    ErrorCode.KAFKA_STORAGE_ERROR: ErrorCode.NOT_COORDINATOR,
+    ErrorCode.MESSAGE_TOO_LARGE: ErrorCode.UNKNOWN_SERVER_ERROR,
+    ErrorCode.RECORD_LIST_TOO_LARGE: ErrorCode.UNKNOWN_SERVER_ERROR,
+}
+
+
+@attrs.define(eq=False)
+class _Shard:
+    """The groups of one partition of the topic."""
+
+    index: int
+    state: ShardState = ShardState.LOADING
+    offsets: dict[str, GroupOffsets] = attrs.field(factory=dict)
+    """{group: its offsets}; a group without any is not in it."""
+    saved_groups: set[str] = attrs.field(factory=set)
+    """Groups that have a record of their own in the log."""
+    deleted_topics: set[str] = attrs.field(factory=set)
+    """Topics deleted while it was loading."""
+
+    def apply(self, change: Change) -> None:
+        """Make a change that is in the log."""
+        if isinstance(change, GroupChange):
+            if change.value is None:
+                self.saved_groups.discard(change.group_id)
+            else:
+                self.saved_groups.add(change.group_id)
+        elif change.committed is None:
+            self._remove(change)
+        else:
+            topics = self.offsets.get(change.group_id)
+            if topics is None:
+                topics = self.offsets[change.group_id] = {}
+            partitions = topics.get(change.topic)
+            if partitions is None:
+                partitions = topics[change.topic] = {}
+            partitions[change.partition] = change.committed
+
+    def _remove(self, change: OffsetChange) -> None:
+        topics = self.offsets.get(change.group_id, {})
+        partitions = topics.get(change.topic, {})
+        if partitions.pop(change.partition, None) is None:
+            return
+        if not partitions:
+            del topics[change.topic]
+            if not topics:
+                del self.offsets[change.group_id]
+
+
+class OffsetStore:
+    """Keeps what groups have agreed on and how far they have come."""
+
+    def __init__(
+        self,
+        config: OffsetsConfig,
+        controller: Controller,
+        metadata: MetadataCache,
+        replicas: ReplicaManager,
+        *,
+        now_ms: Callable[[], int],
+    ) -> None:
+        """Begin with the partitions that the topic has; ``load`` reads them.
+
+        Args:
+            config: of offsets.
+            controller: makes the topic, and tells which topics are deleted.
+            metadata: topics as this node sees them.
+            replicas: partitions that have their log here.
+            now_ms: the clock, ms since the epoch.
+        """
+        self.config = config
+        self.groups: GroupMembership
+        """Who is in the groups; set once, before anything is loaded."""
+        self._controller = controller
+        self._metadata = metadata
+        self._replicas = replicas
+        self._now_ms = now_ms
+        self._codec = Compression(config.offsets_topic_compression_codec)
+        self._making_topic = trio.Lock()
+        # Empty as long as there is no topic.
+        self._shards = self._new_shards()
+        # {group: its shard's index}, of the groups asked for last
+        self._homes: dict[str, int] = {}
+        controller.on_topic_deleted.append(self.forget_topic)
+
+    def _new_shards(self) -> list[_Shard]:
+        topic = self._metadata.get_topic(OFFSETS_TOPIC)
+        return [] if topic is None else [_Shard(index) for index in range(len(topic.partitions))]
+
+    # Which shard
+
+    def check_ready(self, group_id: str) -> None:
+        """Refuse if nothing can be said of a group now.
+
+        Raises:
+            KafkaError: COORDINATOR_NOT_AVAILABLE (there is no topic yet),
+                COORDINATOR_LOAD_IN_PROGRESS, NOT_COORDINATOR.
+        """
+        self._shard(group_id)
+
+    def _shard(self, group_id: str) -> _Shard:
+        """The shard of a group, ready to work with.
+
+        Raises:
+            KafkaError: as ``check_ready``.
+        """
+        shards = self._shards
+        if not shards:
+            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, f"there is no {OFFSETS_TOPIC}")
+        index = self._homes.get(group_id)
+        if index is None:
+            if len(self._homes) >= _MAX_HOMES:
+                self._homes.clear()
+            index = self._homes[group_id] = partition_for(group_id, len(shards))
+        shard = shards[index]
+        if shard.state is not ShardState.READY:
+            raise KafkaError(*_REFUSALS[shard.state])
+        return shard
+
+    # Reading
+
+    def has_offsets(self, group_id: str) -> bool:
+        """Whether a group has committed anything that is still there.
+
+        Raises:
+            KafkaError: as ``check_ready``.
+        """
+        return group_id in self._shard(group_id).offsets
+
+    def committed(self, group_id: str) -> Mapping[str, Mapping[int, CommittedOffset]]:
+        """What a group has committed: {topic: {partition: committed}}, not to be changed.
+
+        Raises:
+            KafkaError: as ``check_ready``.
+        """
+        return self._shard(group_id).offsets.get(group_id, _NOTHING)
+
+    def group_ids(self) -> set[str]:
+        """Every group that has offsets or was saved, of all partitions that are loaded."""
+        ids: set[str] = set()
+        for shard in self._shards:
+            if shard.state is ShardState.READY:
+                ids.update(shard.offsets, shard.saved_groups)
+        return ids
+
+    # Changing
+
+    def commit(self, group_id: str, offsets: Sequence[OffsetChange]) -> None:
+        """Commit offsets of one group, all of them or none.
+
+        Args:
+            group_id: the group.
+            offsets: at least one, each of that group.
+
+        Raises:
+            KafkaError: as ``check_ready``, or the append failed: COORDINATOR_NOT_AVAILABLE,
+                NOT_COORDINATOR, UNKNOWN_SERVER_ERROR (too large); nothing has changed.
+
+        Checkpoints: none. ``needs_flush`` says whether ``flush`` must be awaited before the answer.
+        """
+        self._write(self._shard(group_id), offsets)
+
+    def save_group(self, group_id: str, value: GroupMetadataValue) -> None:
+        """Remember the state of a group.
+
+        Raises:
+            KafkaError: as ``commit``; nothing has changed.
+
+        Checkpoints: none.
+        """
+        self._write(self._shard(group_id), [GroupChange(group_id, value)])
+
+    def forget_group(self, group_id: str) -> None:
+        """Remove a group and all of its offsets.
+
+        Raises:
+            KafkaError: as ``commit``; the group is there, perhaps with fewer offsets.
+
+        Checkpoints: none.
+        """
+        shard = self._shard(group_id)
+        changes: list[Change] = [
+            OffsetChange(group_id, topic, partition, None)
+            for topic, partitions in shard.offsets.get(group_id, _NOTHING).items()
+            for partition in partitions
+        ]
+        if group_id in shard.saved_groups:
+            # The last one: a group that is gone must not have offsets.
+            changes.append(GroupChange(group_id, None))
+        self._write_pieces(shard, changes)
+
+    def remove(self, group_id: str, partitions: Iterable[tuple[str, int]]) -> None:
+        """Remove offsets of a group; what is not there is left out.
+
+        Args:
+            group_id: the group.
+            partitions: topic and partition of each.
+
+        Raises:
+            KafkaError: as ``commit``; some of them may be gone.
+
+        Checkpoints: none.
+        """
+        shard = self._shard(group_id)
+        offsets = shard.offsets.get(group_id, _NOTHING)
+        self._write_pieces(
+            shard,
+            [
+                OffsetChange(group_id, topic, partition, None)
+                for topic, partition in dict.fromkeys(partitions)
+                if partition in offsets.get(topic, ())
+            ],
+        )
+
+    def _write_pieces(self, shard: _Shard, changes: Sequence[Change]) -> None:
+        """Write tombstones in batches that the topic takes, however many there are."""
+        piece: list[Change] = []
+        size = 0
+        for change in changes:
+            piece.append(change)
+            size += _TOMBSTONE_BYTES + 4 * len(change.group_id)
+            if size >= _PIECE_BYTES:
+                self._write(shard, piece)
+                piece, size = [], 0
+        if piece:
+            self._write(shard, piece)
+
+    def _write(self, shard: _Shard, changes: Sequence[Change]) -> None:
+        """Append changes as one batch, then make them."""
+        now = self._now_ms()
+        batch = build_batch([_record(change, now) for change in changes], compression=self._codec)
+        try:
+            self._replicas.append_records(
+                OFFSETS_TOPIC, shard.index, memoryview(bytearray(batch)), required_acks=ACKS_ALL
+            )
+        except KafkaError as error:
+            code = _APPEND_ERRORS.get(error.code, error.code)
+            raise KafkaError(code, error.message) from error
+        for change in changes:
+            shard.apply(change)
+
+    # Durability
+
+    def needs_flush(self, group_id: str) -> bool:
+        """Whether ``flush.messages`` demands a flush before the next acknowledgement.
+
+        Raises:
+            KafkaError: as ``check_ready``.
+        """
+        partition = self._replicas.get_partition(OFFSETS_TOPIC, self._shard(group_id).index)
+        return partition is not None and partition.log.needs_flush
+
+    async def flush(self, group_id: str) -> None:
+        """Wait until everything that a group wrote is on the device.
+
+        Raises:
+            KafkaError: NOT_COORDINATOR, the disk failed: what was written may be lost; or as
+                ``check_ready``.
+
+        Cancellation: the flush is completed first.
+        """
+        index = self._shard(group_id).index
+        partition = self._replicas.get_partition(OFFSETS_TOPIC, index)
+        try:
+            if partition is not None:
+                await trio.to_thread.run_sync(partition.log.flush)
+        except StorageError as exc:
+            raise KafkaError(ErrorCode.NOT_COORDINATOR, "the log is offline") from exc
+
+    # The topic and its partitions
+
+    async def ensure_topic(self) -> None:
+        """Make the topic if it is not there.
+
+        Raises:
+            KafkaError: COORDINATOR_NOT_AVAILABLE, it could not be made.
+
+        Cancellation: the topic is there or not; the next call completes it.
+        Checkpoints: none if it is there.
+        """
+        if self._shards:
+            return
+        async with self._making_topic:
+            if self._shards:
+                return
+            if self._metadata.get_topic(OFFSETS_TOPIC) is None:
+                await self._make_topic()
+            shards = self._new_shards()
+            for shard in shards:
+                await self._load(shard, len(shards))
+            self._shards = shards
+
+    async def _make_topic(self) -> None:
+        replicas = self.config.offsets_topic_replication_factor
+        if replicas > 1:
+            log.warning(
+                "offsets.topic.replication.factor=%d, but there is one broker: %s gets one replica",
+                replicas,
+                OFFSETS_TOPIC,
+            )
+        try:
+            await self._controller.create_topic(
+                OFFSETS_TOPIC,
+                partitions=self.config.offsets_topic_num_partitions,
+                replication_factor=1,
+                configs={
+                    "cleanup.policy": "compact",
+                    "compression.type": "producer",
+                    "segment.bytes": str(self.config.offsets_topic_segment_bytes),
+                },
+            )
+        except KafkaError as error:
+            if error.code != ErrorCode.TOPIC_ALREADY_EXISTS:
+                log.error("%s cannot be made: %s", OFFSETS_TOPIC, error)
+                raise KafkaError(
+                    ErrorCode.COORDINATOR_NOT_AVAILABLE, f"{OFFSETS_TOPIC} cannot be made"
+                ) from error
+
+    async def load(self) -> None:
+        """Read the partitions that were not read yet, one after the other.
+
+        A partition that cannot be read is not served, and the log says why.
+
+        Cancellation: what was read is served; the next call reads the rest.
+        """
+        shards = self._shards
+        for shard in shards:
+            if shard.state is ShardState.LOADING:
+                await self._load(shard, len(shards))
+
+    async def load_partition(self, index: int) -> None:
+        """Begin to serve a partition that this broker leads now.
+
+        Cancellation: it is not served; ``load`` completes it.
+        """
+        self.unload_partition(index)
+        self._shards[index] = _Shard(index)
+        await self._load(self._shards[index], len(self._shards))
+
+    def unload_partition(self, index: int) -> None:
+        """Cease to serve a partition that another broker leads now."""
+        self._unload(self._shards[index])
+
+    def _unload(self, shard: _Shard) -> None:
+        group_ids = {*shard.offsets, *shard.saved_groups}
+        was_ready = shard.state is ShardState.READY
+        shard.state = ShardState.UNLOADED
+        shard.offsets.clear()
+        shard.saved_groups.clear()
+        if was_ready:
+            self.groups.unload(group_ids)
+
+    async def _load(self, shard: _Shard, partition_count: int) -> None:
+        partition = self._replicas.get_partition(OFFSETS_TOPIC, shard.index)
+        if partition is None or not partition.is_leader:
+            shard.state = ShardState.UNLOADED
+            return
+        chunk_bytes = self.config.offsets_load_buffer_size
+        # {group: what was saved of it}
+        groups: dict[str, GroupMetadataValue] = {}
+        try:
+            loader = OffsetLoader(partition, partition_count, chunk_bytes)
+            while (changes := await loader.next_changes()) is not None:
+                await self._apply_loaded(shard, changes, groups)
+            loader.report()
+            for topic in loader.topics:
+                if topic in shard.deleted_topics or self._metadata.get_topic(topic) is None:
+                    await self._forget_topic_in(shard, topic)
+        except (KafkaError, StorageError) as exc:
+            log.error("%s-%d cannot be loaded: %s", OFFSETS_TOPIC, shard.index, exc)
+            self._unload(shard)
+            return
+        # Unless leadership went elsewhere meanwhile.
+        if shard.state is ShardState.LOADING:
+            shard.state = ShardState.READY
+            self.groups.restore(groups)
+
+    async def _apply_loaded(
+        self, shard: _Shard, changes: Sequence[Change], groups: dict[str, GroupMetadataValue]
+    ) -> None:
+        for start in range(0, len(changes), _SLICE):
+            for change in changes[start : start + _SLICE]:
+                shard.apply(change)
+                if isinstance(change, GroupChange):
+                    if change.value is None:
+                        groups.pop(change.group_id, None)
+                    else:
+                        groups[change.group_id] = change.value
+            await trio.lowlevel.checkpoint()
+
+    async def forget_topic(self, name: str) -> None:
+        """Remove every offset of a topic that is deleted.
+
+        A failure is logged: the next start completes it.
+
+        Cancellation: the same.
+        Source: Kafka ``OffsetMetadataManager.onPartitionsDeleted``.
+        """
+        shards = self._shards
+        if name == OFFSETS_TOPIC:
+            self._shards = []
+            for shard in shards:
+                self._unload(shard)
+            return
+        for shard in shards:
+            if shard.state is ShardState.LOADING:
+                shard.deleted_topics.add(name)
+                continue
+            try:
+                await self._forget_topic_in(shard, name)
+            except KafkaError as error:
+                log.error("%s-%d: offsets of %s: %s", OFFSETS_TOPIC, shard.index, name, error)
+
+    async def _forget_topic_in(self, shard: _Shard, name: str) -> None:
+        for group_id in [group for group, topics in shard.offsets.items() if name in topics]:
+            # It may have changed at the last checkpoint.
+            partitions = shard.offsets.get(group_id, _NOTHING).get(name, ())
+            self._write_pieces(
+                shard, [OffsetChange(group_id, name, index, None) for index in partitions]
+            )
+            await trio.lowlevel.checkpoint()
+
+
+def _record(change: Change, now_ms: int) -> Record:
+    if isinstance(change, OffsetChange):
+        value = None if change.committed is None else offset_value(change.committed)
+        key = offset_key(change.group_id, change.topic, change.partition)
+    else:
+        value = None if change.value is None else group_value(change.value)
+        key = group_key(change.group_id)
+    return Record(timestamp=now_ms, key=key, value=value)
