@@ -22,6 +22,8 @@ from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.errors import ConfigError, KafkaError, StorageError
 
 from .controller import Controller, TopicDefaults
+from .coordinator.group_coordinator import GroupCoordinator
+from .coordinator.group_store import MemoryGroupStore
 from .log.data_dir import in_memory_data_dir
 from .log.log_config import LogConfig
 from .log.log_manager import LogManager, LogManagerConfig
@@ -68,6 +70,7 @@ class LocalBroker:
         log_manager: LogManager,
         metadata: MetadataCache,
         *,
+        now_ms: Callable[[], int],
         new_uuid: Callable[[], bytes],
         cleanup: contextlib.ExitStack,
     ) -> None:
@@ -92,6 +95,10 @@ class LocalBroker:
         """Makes and deletes topics."""
         self.producer_ids = ProducerIds(log_manager.path)
         """Ids for idempotent producers."""
+        self.groups = GroupCoordinator(
+            config.groups, MemoryGroupStore(), now_ms=now_ms, new_uuid=new_uuid
+        )
+        """Consumer groups and their members."""
         self._log_manager = log_manager
         self._is_stopping = False
         # Requests that wait for records, each with the scope that ends its wait.
@@ -134,7 +141,9 @@ class LocalBroker:
                 _open_logs, config, directory, now_ms, new_uuid
             )
             cleanup.callback(log_manager.close)
-            broker = cls(config, log_manager, metadata, new_uuid=new_uuid, cleanup=cleanup)
+            broker = cls(
+                config, log_manager, metadata, now_ms=now_ms, new_uuid=new_uuid, cleanup=cleanup
+            )
             await broker.controller.start()
         except (OSError, KafkaError) as error:
             cleanup.close()
@@ -194,19 +203,26 @@ class LocalBroker:
                 self._long_polls.discard(scope)
 
     def end_long_polls(self) -> None:
-        """Answer what waits for records with what is there; from now on nothing waits."""
+        """Answer what waits: for records with what is there, for a group with NOT_COORDINATOR.
+
+        From now on nothing waits.
+        """
         self._is_stopping = True
+        self.groups.stop()
         for scope in self._long_polls:
             scope.cancel()
 
     async def run_services(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Flush logs and apply retention, until cancelled.
+        """Flush logs, apply retention and serve the deadlines of groups, until cancelled.
 
         Cancellation: what a worker thread has begun is completed first.
         """
-        await self._log_manager.run(task_status=task_status)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._log_manager.run)
+            await nursery.start(self.groups.run)
+            task_status.started()
 
     async def close(self) -> None:
         """Flush and close every log, and give the data directory back; once.

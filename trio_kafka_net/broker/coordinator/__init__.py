@@ -1,0 +1,1 @@
+"""Coordinators: who is in a group, and what it has committed."""
