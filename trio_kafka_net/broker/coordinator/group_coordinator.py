@@ -33,7 +33,7 @@ from .classic_group import ClassicGroup
 from .classic_member import GroupState, JoinCall, JoinResult, SyncResult
 from .group_deadlines import GroupDeadlines
 from .group_phases import Unsaved
-from .group_records import group_value, restored_group
+from .group_snapshot import group_value, restored_group
 from .group_store import GroupStore, OffsetExpiration
 from .pending_answer import PendingAnswer
 

@@ -367,9 +367,10 @@ class GroupPhases:
             self._prepare_rebalance(now)
 
     def unload(self, code: ErrorCode) -> None:
-        """Become DEAD; whoever waits is told ``code``."""
-        for member in self.roster.members.values():
+        """Become DEAD, without members; whoever waits is told ``code``."""
+        for member in list(self.roster.members.values()):
             self.waiters.dismiss(member, code, member.member_id)
+            self.roster.remove(member.member_id)
         self._pending.clear()
         self._join_deadline = self._sync_deadline = math.inf
         self.state = _DEAD
