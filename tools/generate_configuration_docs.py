@@ -14,7 +14,13 @@ from typing import Any
 
 import attrs
 
-from trio_kafka_net.config import BrokerConfig, ListenerOverrides, LogConfig, SocketServerConfig
+from trio_kafka_net.config import (
+    BrokerConfig,
+    GroupConfig,
+    ListenerOverrides,
+    LogConfig,
+    SocketServerConfig,
+)
 from trio_kafka_net.config.known_keys import ALIASES, UNSAFE_TO_IGNORE, WITHOUT_EFFECT
 from trio_kafka_net.config.offsets import OffsetsConfig
 from trio_kafka_net.config.settings import MAX_INT, MAX_LONG, describe, settings_of
@@ -47,17 +53,17 @@ without a value of its own has that of the same key above.
 def render_page() -> str:
     """The whole page."""
     parts = [_INTRODUCTION]
-    inherited = {
-        **settings_of(SocketServerConfig),
-        **settings_of(LogConfig),
-        **settings_of(OffsetsConfig),
+    slices = {
+        "Network": SocketServerConfig,
+        "Log": LogConfig,
+        "Groups": GroupConfig,
+        "Committed offsets": OffsetsConfig,
     }
+    inherited = {key for each in slices.values() for key in settings_of(each)}
     own = {key: field for key, field in settings_of(BrokerConfig).items() if key not in inherited}
     for title, settings in (
         ("Broker, listeners and topics", own),
-        ("Network", settings_of(SocketServerConfig)),
-        ("Log", settings_of(LogConfig)),
-        ("Committed offsets", settings_of(OffsetsConfig)),
+        *((title, settings_of(each)) for title, each in slices.items()),
     ):
         parts.append(f"\n## {title}\n\n{_table(settings.items())}")
     parts.append(

@@ -19,12 +19,19 @@ from trio_kafka_net.protocol.headers import encode_request
 from trio_kafka_net.protocol.messages import (
     ApiVersionsRequest,
     CreateTopicsRequest,
+    DeleteGroupsRequest,
     DeleteTopicsRequest,
     DescribeClusterRequest,
+    DescribeGroupsRequest,
     FindCoordinatorRequest,
+    HeartbeatRequest,
     InitProducerIdRequest,
+    JoinGroupRequest,
+    LeaveGroupRequest,
+    ListGroupsRequest,
     ListOffsetsRequest,
     MetadataRequest,
+    SyncGroupRequest,
 )
 from trio_kafka_net.testing.client import RawClient
 
@@ -99,6 +106,38 @@ GOOD_REQUESTS = [
     ),
     InitProducerIdRequest(transactional_id=None),
     FindCoordinatorRequest(key="g", coordinator_keys=["g"]),
+    JoinGroupRequest(
+        group_id="g",
+        session_timeout_ms=6000,
+        rebalance_timeout_ms=0,
+        protocol_type="consumer",
+        protocols=[JoinGroupRequest.Protocol(name="range", metadata=b"\0\0\0\0\0\1\0\1t")],
+        reason="for fun",
+    ),
+    JoinGroupRequest(
+        group_id="g",
+        session_timeout_ms=6000,
+        group_instance_id="i",
+        protocol_type="consumer",
+        protocols=[JoinGroupRequest.Protocol(name="range")],
+    ),
+    SyncGroupRequest(
+        group_id="g",
+        generation_id=1,
+        member_id="m",
+        protocol_type="consumer",
+        protocol_name="range",
+        assignments=[SyncGroupRequest.Assignment(member_id="m", assignment=b"a")],
+    ),
+    HeartbeatRequest(group_id="g", generation_id=1, member_id="m"),
+    LeaveGroupRequest(
+        group_id="g",
+        member_id="m",
+        members=[LeaveGroupRequest.MemberIdentity(member_id="", group_instance_id="i")],
+    ),
+    ListGroupsRequest(),
+    DescribeGroupsRequest(groups=["g"], include_authorized_operations=True),
+    DeleteGroupsRequest(groups_names=["g"]),
 ]
 
 pieces = st.one_of(st.sampled_from(NASTY), st.binary(max_size=6))

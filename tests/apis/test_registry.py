@@ -169,7 +169,7 @@ async def test_interceptor_may_answer_itself(open_lab):
     def answer(ctx, request, call_next):
         return ListGroupsResponse(error_code=ErrorCode.COORDINATOR_NOT_AVAILABLE)
 
-    apis.handler()(handle)
+    apis.handler(replace=True)(handle)
     lab = await open_lab(apis)
 
     assert (await lab.ask(ListGroupsRequest(), 3)).error_code == ErrorCode.COORDINATOR_NOT_AVAILABLE

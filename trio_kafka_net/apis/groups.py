@@ -2,7 +2,8 @@
 
 Versions: FindCoordinator 0-6.
 Behaviour:
-    * the coordinator of every group is this broker
+    * the coordinator of every group is this broker; asking makes the topic for groups, if it is
+      missing
     * transactional ids and share groups have no coordinator here: INVALID_REQUEST with a text
 Version notes:
     v1 key type · v3 throttling before the answer · v4 several keys, each with its own error
@@ -11,6 +12,7 @@ Version notes:
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from trio_kafka_net.protocol.error_codes import ErrorCode
@@ -39,8 +41,22 @@ def register(apis: KafkaApis) -> None:
 
 def find_coordinator(
     ctx: RequestContext, request: FindCoordinatorRequest
-) -> FindCoordinatorResponse:
+) -> FindCoordinatorResponse | Awaitable[FindCoordinatorResponse]:
     """Name this broker, at the endpoint of the listener that is asked."""
+    keys = request.coordinator_keys if ctx.api_version >= _SEVERAL_KEYS_SINCE else [request.key]
+    if request.key_type == _GROUP and keys and ctx.broker.groups.lacks_topic(keys[0]):
+        return _find_with_topic(ctx, request)
+    return _found(ctx, request)
+
+
+async def _find_with_topic(
+    ctx: RequestContext, request: FindCoordinatorRequest
+) -> FindCoordinatorResponse:
+    await ctx.broker.groups.ensure_topic()
+    return _found(ctx, request)
+
+
+def _found(ctx: RequestContext, request: FindCoordinatorRequest) -> FindCoordinatorResponse:
     code, text = ErrorCode.NONE, None
     if request.key_type != _GROUP:
         code = ErrorCode.INVALID_REQUEST

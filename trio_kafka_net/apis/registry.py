@@ -137,6 +137,8 @@ class KafkaApis:
         from . import (
             cluster,
             fetch,
+            group_admin,
+            group_members,
             group_offsets,
             groups,
             offsets,
@@ -149,8 +151,10 @@ class KafkaApis:
         for family in (
             cluster,
             fetch,
-            group_offsets,
             groups,
+            group_members,
+            group_offsets,
+            group_admin,
             offsets,
             produce,
             topics,

@@ -22,7 +22,7 @@ from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.errors import ConfigError, KafkaError, StorageError
 
 from .controller import Controller, TopicDefaults
-from .coordinator.group_membership import GroupMembership, SimpleConsumers
+from .coordinator.group_coordinator import GroupCoordinator
 from .coordinator.offset_expiry import OffsetExpiry
 from .coordinator.offset_store import OffsetStore
 from .log.data_dir import in_memory_data_dir
@@ -102,8 +102,10 @@ class LocalBroker:
             config.offsets, self.controller, metadata, self.replicas, now_ms=now_ms
         )
         """What groups have committed."""
-        self.groups: GroupMembership = SimpleConsumers(self.offsets.has_offsets)
-        """Who is in the groups."""
+        self.groups = GroupCoordinator(
+            config.groups, self.offsets, now_ms=now_ms, new_uuid=new_uuid
+        )
+        """Consumer groups and their members."""
         self.offsets.groups = self.groups
         self._log_manager = log_manager
         self._is_stopping = False
@@ -209,21 +211,26 @@ class LocalBroker:
                 self._long_polls.discard(scope)
 
     def end_long_polls(self) -> None:
-        """Answer what waits for records with what is there; from now on nothing waits."""
+        """Answer what waits: for records with what is there, for a group with NOT_COORDINATOR.
+
+        From now on nothing waits.
+        """
         self._is_stopping = True
+        self.groups.stop()
         for scope in self._long_polls:
             scope.cancel()
 
     async def run_services(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Flush logs, apply retention, load committed offsets and let them expire; until cancelled.
+        """Flush logs, apply retention, and look after groups and their offsets, until cancelled.
 
         Cancellation: what a worker thread has begun is completed first.
         """
         async with trio.open_nursery() as nursery:
             await nursery.start(self._log_manager.run)
             nursery.start_soon(self._keep_offsets)
+            await nursery.start(self.groups.run)
             task_status.started()
 
     async def _keep_offsets(self) -> None:

@@ -5,5 +5,6 @@ from .broker import LogConfig as LogConfig
 from .broker import SocketServerConfig as SocketServerConfig
 from .endpoints import Endpoint as Endpoint
 from .endpoints import ListenerConfig as ListenerConfig
+from .groups import GroupConfig as GroupConfig
 from .listener_overrides import ListenerOverrides as ListenerOverrides
 from .properties import read_properties as read_properties

@@ -21,6 +21,7 @@ import attrs
 from trio_kafka_net.errors import ConfigError
 
 from .endpoints import ListenerConfig, resolve_listeners
+from .groups import GroupConfig
 from .known_keys import ALIASES, check_known
 from .listener_overrides import ListenerOverrides, read_overrides, split_key
 from .offsets import OffsetsConfig
@@ -356,7 +357,7 @@ class LogConfig:
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class BrokerConfig(SocketServerConfig, LogConfig, OffsetsConfig):
+class BrokerConfig(SocketServerConfig, LogConfig, GroupConfig, OffsetsConfig):
     """Everything that a broker is told at its start.
 
     Raises:
@@ -439,6 +440,7 @@ class BrokerConfig(SocketServerConfig, LogConfig, OffsetsConfig):
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
+        self.check_groups()
         if 0 < self.queued_max_request_bytes < self.socket_request_max_bytes:
             raise ConfigError(
                 f"queued.max.request.bytes={self.queued_max_request_bytes}: must be at least "
@@ -461,6 +463,11 @@ class BrokerConfig(SocketServerConfig, LogConfig, OffsetsConfig):
     def log(self) -> LogConfig:
         """The slice for the log."""
         return _slice(self, LogConfig)
+
+    @property
+    def groups(self) -> GroupConfig:
+        """The slice for the group coordinator."""
+        return _slice(self, GroupConfig)
 
     @property
     def offsets(self) -> OffsetsConfig:
@@ -513,7 +520,7 @@ def _is_fixed(listener: str, key: str, properties: Mapping[str, str]) -> bool:
     return key == "num.network.threads" and listener == control_plane
 
 
-_Slice = TypeVar("_Slice", SocketServerConfig, LogConfig, OffsetsConfig)
+_Slice = TypeVar("_Slice", SocketServerConfig, LogConfig, GroupConfig, OffsetsConfig)
 
 
 def _slice(config: BrokerConfig, cls: type[_Slice]) -> _Slice:

@@ -56,8 +56,7 @@ WITHOUT_EFFECT = frozenset(
     group.consumer.regex.refresh.interval.ms group.consumer.session.timeout.ms
     group.coordinator.append.linger.ms group.coordinator.new.enable
     group.coordinator.rebalance.protocols group.coordinator.threads
-    group.initial.rebalance.delay.ms group.max.session.timeout.ms group.max.size
-    group.min.session.timeout.ms group.share.assignors group.share.delivery.count.limit
+    group.share.assignors group.share.delivery.count.limit
     group.share.enable group.share.heartbeat.interval.ms group.share.max.groups
     group.share.max.heartbeat.interval.ms group.share.max.record.lock.duration.ms
     group.share.max.session.timeout.ms group.share.max.share.sessions group.share.max.size

@@ -1,1 +1,1 @@
-"""Group coordination: what consumers have agreed on, and how far they have come."""
+"""Coordinators: who is in a group, and what it has committed."""

@@ -470,6 +470,8 @@ class OffsetStore:
         # Unless leadership went elsewhere meanwhile.
         if shard.state is ShardState.LOADING:
             shard.state = ShardState.READY
+            for group_id in shard.offsets:
+                groups.setdefault(group_id, GroupMetadataValue())  # it never had members
             self.groups.restore(groups)
 
     async def _apply_loaded(
