@@ -117,6 +117,7 @@ def run_kafka_python(options: argparse.Namespace, progress: Progress) -> None:
     from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
     from kafka.coordinator.assignors.range import RangePartitionAssignor
     from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+    from kafka.errors import KafkaConnectionError
 
     strategies = {
         "range": RangePartitionAssignor,
@@ -161,7 +162,11 @@ def run_kafka_python(options: argparse.Namespace, progress: Progress) -> None:
     )
     consumer.subscribe([options.topic], listener=Listener())
     while not progress.is_leaving:
-        for records in consumer.poll(timeout_ms=int(_POLL_SECONDS * 1000)).values():
+        try:
+            batches = consumer.poll(timeout_ms=int(_POLL_SECONDS * 1000))
+        except KafkaConnectionError:
+            continue  # poll gives up at once when a broker is away; applications go on
+        for records in batches.values():
             for record in records:
                 progress.process(record.partition, record.offset, record.value)
     offsets = processed(list(progress.owned))

@@ -480,9 +480,15 @@ async def test_log_that_kafka_wrote_is_loaded(tmp_path, clock, caplog):
     }
     (restored,) = lab.groups.restored
     assert {group: len(value.members) for group, value in restored.items()} == {
+        "simple": 0,
+        "by-id": 0,
+        "deleted": 0,
         "left": 0,
         "classic": 1,
+        "new": 0,
     }
+    assert restored["simple"].protocol_type == ""
+    assert restored["left"].protocol_type == "consumer"
     assert "left out 5: offset 14: key of kind 5; known are 0 to 2; offset 15:" in caplog.text
     await lab.close()
 
