@@ -35,7 +35,7 @@ GROUP_ERRORS = [
 ]
 
 
-@attrs.define
+@attrs.define(slots=False)
 class FakeGroups:
     """Groups that refuse everything with one error, or let everything pass."""
 
@@ -393,6 +393,68 @@ async def test_failed_flush_is_an_error_of_every_partition(open_lab, monkeypatch
     assert await offsets.commit(8, ("t", [0, 1])) == [("t", [(0, code), (1, code)])]
 
 
+# A commit of many partitions
+
+
+MANY = [("t", [0, 1] * 300)]
+
+
+async def test_many_are_committed_as_few_are(offsets):
+    too_large = {"partition_index": 0, "committed_metadata": "x" * 4097}
+
+    answer = await offsets.commit(8, *MANY, ("u", [0, too_large]), ("none", [0]))
+
+    assert answer == [
+        ("none", [(0, UNKNOWN)]),
+        ("t", [(0, OK), (1, OK)] * 300),
+        ("u", [(0, OK), (0, TOO_LARGE)]),
+    ]
+    everything = [("t", [(0, 5, -1, "m", OK), (1, 5, -1, "m", OK)]), ("u", [(0, 5, -1, "m", OK)])]
+    assert await offsets.fetch(8, None) == (OK, everything)
+
+
+async def test_group_that_changes_while_many_are_encoded_is_noticed(offsets):
+    """A member that is fenced meanwhile must not overwrite what its successor committed."""
+    groups = offsets.use_groups()
+
+    def check_commit(*arguments):
+        groups.asked.append(arguments)
+        if len(groups.asked) == 2:
+            raise KafkaError(ErrorCode.ILLEGAL_GENERATION)
+
+    groups.check_commit = check_commit
+
+    answer = await offsets.commit(8, *MANY)
+
+    assert {code for _, code in answer[0][1]} == {ErrorCode.ILLEGAL_GENERATION}
+    assert len(groups.asked) == 2
+    assert not offsets.store.has_offsets("g")
+
+
+async def test_topic_that_is_deleted_while_many_are_encoded_is_noticed(offsets):
+    groups = offsets.use_groups()
+
+    def check_commit(*arguments):
+        if groups.asked:
+            offsets.local.metadata.remove_topic("t")
+        groups.asked.append(arguments)
+
+    groups.check_commit = check_commit
+
+    answer = await offsets.commit(8, *MANY)
+
+    assert {code for _, code in answer[0][1]} == {UNKNOWN}
+    assert not offsets.store.has_offsets("g")
+
+
+async def test_many_wait_for_the_disk_too(open_lab):
+    offsets = await OffsetsLab(await open_lab(log_flush_interval_messages=1)).prepare()
+
+    assert (await offsets.commit(8, *MANY)) == [("t", [(0, OK), (1, OK)] * 300)]
+
+    assert 600 in [each.log.recovery_point for each in offsets.local.replicas]
+
+
 # OffsetFetch
 
 
@@ -519,6 +581,17 @@ async def test_topic_that_is_read_keeps_its_offsets(offsets):
     assert await offsets.fetch(8, None) == (OK, [("t", [(0, 5, -1, "m", OK)])])
 
 
+async def test_group_that_may_read_anything_keeps_everything(offsets):
+    await offsets.commit(8, ("t", [0]))
+    offsets.use_groups(error=ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC)
+
+    answer = await offsets.delete(("t", [0]), ("none", [0]))
+
+    subscribed = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
+    assert answer == (OK, [("none", [(0, UNKNOWN)]), ("t", [(0, subscribed)])])
+    assert offsets.store.has_offsets("g")
+
+
 @pytest.mark.parametrize(
     ("group", "code"),
     [("", ErrorCode.INVALID_GROUP_ID), ("nobody", ErrorCode.GROUP_ID_NOT_FOUND)],
@@ -570,7 +643,9 @@ async def test_before_the_topic_is_made_there_is_no_coordinator(lab):
 
 async def test_while_offsets_are_loaded_only_groups_wait(open_lab, tmp_path, monkeypatch):
     """The broker serves everything else, and then them."""
-    config = BrokerConfig(listeners=("PLAINTEXT://127.0.0.1:0",), log_dirs=(tmp_path,))
+    config = BrokerConfig(
+        listeners=("PLAINTEXT://127.0.0.1:0",), log_dirs=(tmp_path,), offsets_topic_num_partitions=3
+    )
     async with open_broker(config) as broker:
         offsets = await OffsetsLab(Lab(broker)).prepare()
         await offsets.commit(8, ("t", [0]))

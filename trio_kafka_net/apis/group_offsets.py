@@ -1,30 +1,25 @@
-"""OffsetCommit, OffsetFetch, OffsetDelete.
+"""OffsetCommit, OffsetDelete.
 
-Versions: OffsetCommit 2-10, OffsetFetch 1-10, OffsetDelete 0-0.
+Versions: OffsetCommit 2-10, OffsetDelete 0-0.
 Behaviour:
     * a commit is one batch of ``__consumer_offsets``: all of its offsets are there, or none; with
       flush.messages the answer waits for the disk
     * topics and partitions that do not exist fail for themselves; the rest fails or succeeds
       together, but for metadata that is too long
     * in an answer the refused partitions of a topic stand before the others, as Kafka puts them
+    * a commit of more than 500 partitions is encoded in a worker thread
     * group and offset may be anything, an empty group id and negative offsets included; only
       OffsetDelete asks for a group id
-    * a partition without an offset, or that does not exist, has offset -1
-    * there are no transactions: every offset is stable
-    * a topic id stays with the offset that was committed by it; asked for by another id of a
-      topic of the same name, there is none
 Version notes:
     OffsetCommit v2-v4 say how long an offset is kept; a time beyond the 64-bit clock is its end,
     where Kafka's overflows · v6 leader epoch (KIP-320) · v7 static members (KIP-345) · v9 member
-    epochs, and GROUP_ID_NOT_FOUND, which was ILLEGAL_GENERATION (KIP-848) · v10 topic ids
-    OffsetFetch v2 all topics, and an error of the whole; v1 has it in every partition · v5 leader
-    epoch · v7 require stable (KIP-447) · v8 several groups, each with its own error (KIP-709)
-    v9 member epochs (KIP-848) · v10 topic ids
+    epochs, and GROUP_ID_NOT_FOUND, which was ILLEGAL_GENERATION (KIP-848) · v10 topic ids, which
+    stay with the offset
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
@@ -34,12 +29,12 @@ from trio_kafka_net.broker.coordinator.group_records import (
     CommittedOffset,
     OffsetChange,
 )
+from trio_kafka_net.broker.metadata_cache import TopicMetadata
 from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.message import Struct
 from trio_kafka_net.protocol.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
 from trio_kafka_net.protocol.messages.offset_delete import OffsetDeleteRequest, OffsetDeleteResponse
-from trio_kafka_net.protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFetchResponse
 from trio_kafka_net.protocol.primitives import ZERO_UUID
 
 from .context import RequestContext
@@ -47,34 +42,25 @@ from .context import RequestContext
 if TYPE_CHECKING:
     from .registry import KafkaApis
 
-_NO_OFFSET = -1
-_NO_EPOCH = -1
 _DEFAULT_RETENTION = -1
 _INT64_MAX = 2**63 - 1
 _TOPIC_IDS_SINCE = 10
 _GROUP_ID_NOT_FOUND_SINCE = 9
-_SEVERAL_GROUPS_SINCE = 8
-_TOP_LEVEL_ERROR_SINCE = 2
+_MANY = 500
+"""Partitions above which a commit is encoded in a worker thread; about 5 ms of work
+(benchmarks/offsets.py)."""
 
 CommitPartition = OffsetCommitResponse.Partition
 CommitTopic = OffsetCommitResponse.Topic
 DeleteTopic = OffsetDeleteResponse.Topic
-Partition = OffsetFetchResponse.Partition
-Partitions = OffsetFetchResponse.Partitions
-Topics = OffsetFetchResponse.Topics
-
-Committed = Mapping[str, Mapping[int, CommittedOffset]]
-"""{topic: {partition: committed}}"""
 
 _T = TypeVar("_T")
-_Data = TypeVar("_Data", Partition, Partitions)
 _Answer = TypeVar("_Answer", bound=Struct)
 
 
 def register(apis: KafkaApis) -> None:
     """Serve this family."""
     apis.add(offset_commit, key=OffsetCommitRequest.API_KEY, error_response=_offset_commit_error)
-    apis.add(offset_fetch, key=OffsetFetchRequest.API_KEY, error_response=_offset_fetch_error)
     apis.add(offset_delete, key=OffsetDeleteRequest.API_KEY)
 
 
@@ -85,8 +71,8 @@ def register(apis: KafkaApis) -> None:
 class _Asked:
     """The partitions of one topic of a commit that exist."""
 
-    topic: OffsetCommitRequest.Topic
-    name: str
+    asked: OffsetCommitRequest.Topic
+    topic: TopicMetadata
     partitions: list[OffsetCommitRequest.Partition]
 
 
@@ -100,18 +86,10 @@ def offset_commit(
     asked, refused = _existing(ctx, request)
     if not asked:
         return OffsetCommitResponse(topics=_merged(refused, []))
-    try:
-        answers = _commit(ctx, request, asked)
-    except KafkaError as error:
-        code = error_code_of(error)
-        if code == ErrorCode.GROUP_ID_NOT_FOUND and ctx.api_version < _GROUP_ID_NOT_FOUND_SINCE:
-            code = ErrorCode.ILLEGAL_GENERATION
-        answers = [_commit_answer(each.topic, each.partitions, code) for each in asked]
-        return OffsetCommitResponse(topics=_merged(refused, answers))
-    response = OffsetCommitResponse(topics=_merged(refused, answers))
-    if ctx.broker.offsets.needs_flush(request.group_id):
-        return _when_flushed(ctx, request.group_id, "OffsetCommit", response)
-    return response
+    commit = _Commit(ctx, request, asked, refused)
+    if sum(len(each.partitions) for each in asked) > _MANY:
+        return commit.run_many()
+    return commit.run()
 
 
 def _existing(
@@ -129,7 +107,7 @@ def _existing(
         count = 0 if known is None else len(known.partitions)
         here = [each for each in topic.partitions if 0 <= each.partition_index < count]
         if known is not None and here:
-            asked.append(_Asked(topic, known.name, here))
+            asked.append(_Asked(topic, known, here))
         if len(here) < len(topic.partitions):
             code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             if by_id and known is None:
@@ -139,49 +117,102 @@ def _existing(
     return asked, refused
 
 
-def _commit(
-    ctx: RequestContext, request: OffsetCommitRequest, asked: Sequence[_Asked]
-) -> list[CommitTopic]:
-    """Commit what exists, and answer for it.
+@attrs.frozen
+class _Commit:
+    """The commit of what exists."""
 
-    Raises:
-        KafkaError: the group or the append; nothing was committed.
-    """
-    store, group_id = ctx.broker.offsets, request.group_id
-    store.check_ready(group_id)
-    ctx.broker.groups.check_commit(
-        group_id,
-        request.member_id,
-        request.group_instance_id,
-        request.generation_id_or_member_epoch,
-    )
-    now = ctx.broker.now_ms()
-    expires = _expiry(now, request.retention_time_ms)
-    longest = ctx.broker.config.offset_metadata_max_bytes
-    offsets: list[OffsetChange] = []
-    answers = []
-    for each in asked:
-        answer = CommitTopic(name=each.topic.name, topic_id=each.topic.topic_id)
-        answers.append(answer)
-        for partition in each.partitions:
-            index, text = partition.partition_index, partition.committed_metadata or ""
-            if _is_longer(text, longest):
-                code = ErrorCode.OFFSET_METADATA_TOO_LARGE
-                answer.partitions.append(CommitPartition(partition_index=index, error_code=code))
-                continue
-            answer.partitions.append(CommitPartition(partition_index=index))
-            committed = CommittedOffset(
-                partition.committed_offset,
-                partition.committed_leader_epoch,
-                text,
-                now,
-                expires,
-                each.topic.topic_id,
-            )
-            offsets.append(OffsetChange(group_id, each.name, index, committed))
-    if offsets:
-        store.commit(group_id, offsets)
-    return answers
+    ctx: RequestContext
+    request: OffsetCommitRequest
+    asked: list[_Asked]
+    refused: list[CommitTopic]
+    """The answer to what does not."""
+
+    def run(self) -> OffsetCommitResponse | Awaitable[OffsetCommitResponse]:
+        """Commit without a checkpoint, unless the disk is to be waited for."""
+        try:
+            self._check()
+            offsets, answers = self._prepare()
+            if offsets:
+                self.ctx.broker.offsets.commit(self.request.group_id, offsets)
+        except KafkaError as error:
+            return self._refuse(error)
+        response = OffsetCommitResponse(topics=_merged(self.refused, answers))
+        if self.ctx.broker.offsets.needs_flush(self.request.group_id):
+            return _when_flushed(self.ctx, self.request.group_id, "OffsetCommit", response)
+        return response
+
+    async def run_many(self) -> OffsetCommitResponse:
+        """Commit so much that others would have to wait."""
+        store, group_id = self.ctx.broker.offsets, self.request.group_id
+        try:
+            self._check()
+            offsets, answers = self._prepare()
+            if offsets:
+                await store.commit_many(group_id, offsets, self._check)
+        except KafkaError as error:
+            return self._refuse(error)
+        response = OffsetCommitResponse(topics=_merged(self.refused, answers))
+        if store.needs_flush(group_id):
+            return await _when_flushed(self.ctx, group_id, "OffsetCommit", response)
+        return response
+
+    def _check(self) -> None:
+        """Whether the group may commit to these topics, now.
+
+        Raises:
+            KafkaError: it may not.
+        """
+        request, broker = self.request, self.ctx.broker
+        broker.offsets.check_ready(request.group_id)
+        broker.groups.check_commit(
+            request.group_id,
+            request.member_id,
+            request.group_instance_id,
+            request.generation_id_or_member_epoch,
+        )
+        for each in self.asked:
+            if broker.metadata.get_topic(each.topic.name) is not each.topic:
+                raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "it was deleted meanwhile")
+
+    def _prepare(self) -> tuple[list[OffsetChange], list[CommitTopic]]:
+        """What is to be committed, and the answer if that succeeds."""
+        group_id, broker = self.request.group_id, self.ctx.broker
+        now = broker.now_ms()
+        expires = _expiry(now, self.request.retention_time_ms)
+        longest = broker.config.offset_metadata_max_bytes
+        offsets: list[OffsetChange] = []
+        answers = []
+        for each in self.asked:
+            topic_id = each.asked.topic_id
+            results: list[CommitPartition] = []
+            for partition in each.partitions:
+                index, text = partition.partition_index, partition.committed_metadata or ""
+                if _is_longer(text, longest):
+                    code = ErrorCode.OFFSET_METADATA_TOO_LARGE
+                    results.append(CommitPartition(partition_index=index, error_code=code))
+                    continue
+                results.append(CommitPartition(partition_index=index))
+                committed = CommittedOffset(
+                    partition.committed_offset,
+                    partition.committed_leader_epoch,
+                    text,
+                    now,
+                    expires,
+                    topic_id,
+                )
+                offsets.append(OffsetChange(group_id, each.topic.name, index, committed))
+            answers.append(CommitTopic(name=each.asked.name, topic_id=topic_id, partitions=results))
+        return offsets, answers
+
+    def _refuse(self, error: KafkaError) -> OffsetCommitResponse:
+        code = error_code_of(error)
+        if (
+            code == ErrorCode.GROUP_ID_NOT_FOUND
+            and self.ctx.api_version < _GROUP_ID_NOT_FOUND_SINCE
+        ):
+            code = ErrorCode.ILLEGAL_GENERATION
+        answers = [_commit_answer(each.asked, each.partitions, code) for each in self.asked]
+        return OffsetCommitResponse(topics=_merged(self.refused, answers))
 
 
 def _expiry(now_ms: int, retention_ms: int) -> int:
@@ -244,155 +275,6 @@ def _merged(refused: list[_Answer], answers: list[_Answer]) -> list[_Answer]:
     return list(topics.values())
 
 
-# OffsetFetch
-
-
-def offset_fetch(ctx: RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse:
-    """Tell what groups have committed.
-
-    Source: Kafka ``KafkaApis.handleOffsetFetchRequest``, ``OffsetMetadataManager.fetchOffsets``.
-    """
-    if ctx.api_version >= _SEVERAL_GROUPS_SINCE:
-        return OffsetFetchResponse(groups=[_fetch_group(ctx, each) for each in request.groups])
-    try:
-        committed = _committed(ctx, request.group_id, None, _NO_EPOCH)
-    except KafkaError as error:
-        code = error_code_of(error)
-        if ctx.api_version >= _TOP_LEVEL_ERROR_SINCE:
-            return OffsetFetchResponse(error_code=code)
-        return OffsetFetchResponse(topics=_failed_topics(request, code))
-    asked: Iterable[tuple[str, Iterable[int]]] = (
-        committed.items()
-        if request.topics is None
-        else [(topic.name, topic.partition_indexes) for topic in request.topics]
-    )
-    return OffsetFetchResponse(
-        topics=[
-            OffsetFetchResponse.Topic(
-                name=name, partitions=_data(Partition, committed.get(name, {}), indexes)
-            )
-            for name, indexes in asked
-        ]
-    )
-
-
-def _committed(
-    ctx: RequestContext, group_id: str, member_id: str | None, member_epoch: int
-) -> Committed:
-    """What a group has committed, if who asks may know it.
-
-    Raises:
-        KafkaError: the group's error.
-    """
-    committed = ctx.broker.offsets.committed(group_id)
-    ctx.broker.groups.check_fetch(group_id, member_id, member_epoch)
-    return committed
-
-
-def _fetch_group(ctx: RequestContext, group: OffsetFetchRequest.Group) -> OffsetFetchResponse.Group:
-    try:
-        committed = _committed(ctx, group.group_id, group.member_id, group.member_epoch)
-    except KafkaError as error:
-        return OffsetFetchResponse.Group(group_id=group.group_id, error_code=error_code_of(error))
-    if group.topics is None:
-        topics = _all_topics(ctx, committed)
-    elif ctx.api_version >= _TOPIC_IDS_SINCE:
-        topics = _topics_by_id(ctx, committed, group.topics)
-    else:
-        topics = [
-            Topics(
-                name=topic.name,
-                partitions=_data(
-                    Partitions, committed.get(topic.name, {}), topic.partition_indexes
-                ),
-            )
-            for topic in group.topics
-        ]
-    return OffsetFetchResponse.Group(group_id=group.group_id, topics=topics)
-
-
-def _all_topics(ctx: RequestContext, committed: Committed) -> list[Topics]:
-    topics = []
-    for name, offsets in committed.items():
-        known = ctx.broker.metadata.get_topic(name)
-        # One that is just being deleted has no id any more.
-        if known is not None:
-            data = _data(Partitions, offsets, offsets)
-            topics.append(Topics(name=name, topic_id=known.topic_id, partitions=data))
-    return topics
-
-
-def _topics_by_id(
-    ctx: RequestContext, committed: Committed, asked: Iterable[OffsetFetchRequest.Topics]
-) -> list[Topics]:
-    """The topics with these ids; those that do not exist come last, as in Kafka."""
-    topics = []
-    unknown = []
-    for topic in asked:
-        known = ctx.broker.metadata.get_topic_by_id(topic.topic_id)
-        if known is None:
-            data = _failed(Partitions, topic.partition_indexes, ErrorCode.UNKNOWN_TOPIC_ID)
-            unknown.append(Topics(topic_id=topic.topic_id, partitions=data))
-        else:
-            offsets = committed.get(known.name, {})
-            data = _data(Partitions, offsets, topic.partition_indexes, known.topic_id)
-            topics.append(Topics(topic_id=topic.topic_id, partitions=data))
-    return topics + unknown
-
-
-def _data(
-    cls: type[_Data],
-    offsets: Mapping[int, CommittedOffset],
-    indexes: Iterable[int],
-    topic_id: bytes = ZERO_UUID,
-) -> list[_Data]:
-    """Offset after offset; with a topic id, without those of another topic of that name."""
-    data = []
-    for index in indexes:
-        found = offsets.get(index)
-        if found is None or (topic_id != ZERO_UUID and found.topic_id not in {ZERO_UUID, topic_id}):
-            data.append(cls(partition_index=index, committed_offset=_NO_OFFSET, metadata=""))
-        else:
-            data.append(
-                cls(
-                    partition_index=index,
-                    committed_offset=found.offset,
-                    committed_leader_epoch=found.leader_epoch,
-                    metadata=found.metadata,
-                )
-            )
-    return data
-
-
-def _failed(cls: type[_Data], indexes: Iterable[int], code: ErrorCode) -> list[_Data]:
-    return [
-        cls(partition_index=index, committed_offset=_NO_OFFSET, metadata="", error_code=code)
-        for index in indexes
-    ]
-
-
-def _failed_topics(request: OffsetFetchRequest, code: ErrorCode) -> list[OffsetFetchResponse.Topic]:
-    return [
-        OffsetFetchResponse.Topic(
-            name=topic.name, partitions=_failed(Partition, topic.partition_indexes, code)
-        )
-        for topic in request.topics or ()
-    ]
-
-
-def _offset_fetch_error(
-    request: OffsetFetchRequest, code: ErrorCode, text: str | None
-) -> OffsetFetchResponse:
-    return OffsetFetchResponse(
-        error_code=code,
-        topics=_failed_topics(request, code),
-        groups=[
-            OffsetFetchResponse.Group(group_id=group.group_id, error_code=code)
-            for group in request.groups
-        ],
-    )
-
-
 # OffsetDelete
 
 
@@ -410,7 +292,7 @@ def offset_delete(
     if not group_id:
         raise KafkaError(ErrorCode.INVALID_GROUP_ID)
     store.check_ready(group_id)
-    subscribed = ctx.broker.groups.subscribed_topics(group_id)
+    is_subscribed = _subscription(ctx, group_id)
     answers: list[DeleteTopic] = []
     refused: list[DeleteTopic] = []
     removed: list[tuple[str, int]] = []
@@ -423,7 +305,7 @@ def offset_delete(
             missing = [index for index in indexes if not 0 <= index < count]
             code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
             refused.append(_delete_answer(topic.name, missing, code))
-        if topic.name in subscribed:
+        if is_subscribed(topic.name):
             code = ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC
         else:
             code = ErrorCode.NONE
@@ -435,6 +317,21 @@ def offset_delete(
     if store.needs_flush(group_id):
         return _when_flushed(ctx, group_id, "OffsetDelete", response)
     return response
+
+
+def _subscription(ctx: RequestContext, group_id: str) -> Callable[[str], bool]:
+    """Tells whether members of a group read a topic.
+
+    Raises:
+        KafkaError: the group's error.
+    """
+    try:
+        return ctx.broker.groups.subscribed_topics(group_id).__contains__
+    except KafkaError as error:
+        if error.code != ErrorCode.GROUP_SUBSCRIBED_TO_TOPIC:
+            raise
+        # They do not say what they read, so it may be anything.
+        return lambda topic: True
 
 
 def _delete_answer(name: str, indexes: Iterable[int], code: ErrorCode) -> DeleteTopic:

@@ -18,4 +18,4 @@ async def bare_lab(tmp_path, clock):
 @pytest.fixture
 async def lab(bare_lab):
     """A store with its topic, of two partitions, and topics ``t`` and ``u``."""
-    return await bare_lab.with_topics("t", "u", partitions=3)
+    return await bare_lab.with_topics("t", "u")

@@ -291,16 +291,23 @@ async def test_forgotten_group_is_gone_with_its_offsets(lab):
 
 async def test_group_with_any_number_of_offsets_can_be_forgotten(tmp_path, clock):
     """The tombstones do not fit into one batch."""
-    lab = await StoreLab.open(tmp_path, clock, message_max_bytes=80_000)
+    lab = await StoreLab.open(tmp_path, clock, message_max_bytes=10_000)
     await lab.with_topics("t")
-    for start in range(0, 1000, 500):
-        lab.commit("g", *[("t", index, 1) for index in range(start, start + 500)])
+    for start in range(0, 1000, 100):
+        lab.commit("g", *[("t", index, 1) for index in range(start, start + 100)])
 
     lab.store.forget_group("g")
 
     lab = await lab.reopened()
     assert not lab.store.has_offsets("g")
     await lab.close()
+
+
+async def test_groups_that_are_only_asked_for_take_no_memory(lab):
+    for number in range(20_000):
+        lab.store.check_ready(f"group-{number}")
+
+    assert len(lab.store._homes) <= 10_000
 
 
 # Topics that are deleted

@@ -84,7 +84,7 @@ class Run:
     async def do_delete_topic(self, topic):
         controller = self.lab.local.controller
         await controller.delete_topic(topic)
-        await controller.create_topic(topic, partitions=3)
+        await controller.create_topic(topic)
         self.model.drop(lambda _, key: key[0] != topic)
 
     async def do_too_large(self, group):
@@ -134,7 +134,7 @@ async def test_store_is_what_was_done_to_it(script):
             message_max_bytes=5000,
             offsets_load_buffer_size=200,
         )
-        run = Run(Path(name), await lab.with_topics(*TOPICS, partitions=3))
+        run = Run(Path(name), await lab.with_topics(*TOPICS))
         for step in script:
             await run.step(*step)
             run.check()

@@ -52,7 +52,8 @@ class GroupMembership(Protocol):
         """The topics whose offsets cannot be deleted.
 
         Raises:
-            KafkaError: GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP.
+            KafkaError: GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP; GROUP_SUBSCRIBED_TO_TOPIC if it may
+                be any topic.
         """
 
     def expiration(self, group_id: str) -> Expiration | None:

@@ -91,13 +91,13 @@ class OffsetLoader:
         changes: list[Change] = []
         begun = offset
         for batch in iter_batches(memoryview(data), partial_tail=True):
-            changes += self._changes_in(batch, begun)
+            changes += self._changes_in(batch)
             offset = batch.next_offset
         if offset <= begun:
             raise CorruptRecordError(f"no whole batch at offset {begun}")
         return changes, offset
 
-    def _changes_in(self, batch: RecordBatch, first_offset: int) -> Iterator[Change]:
+    def _changes_in(self, batch: RecordBatch) -> Iterator[Change]:
         if batch.is_control:
             return
         if batch.is_transactional:
@@ -106,8 +106,7 @@ class OffsetLoader:
         try:
             batch.ensure_valid()
             for record in batch.records():
-                if record.offset >= first_offset:
-                    yield from self._change_of(record)
+                yield from self._change_of(record)
         except CorruptRecordError as exc:
             self._skip(f"offsets {batch.base_offset}-{batch.last_offset}: {exc}")
 

@@ -19,12 +19,10 @@ Source: Kafka ``GroupCoordinatorShard``, ``OffsetMetadataManager``, ``Coordinato
 
 from __future__ import annotations
 
-import enum
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-import attrs
 import trio
 
 from trio_kafka_net.broker.controller import Controller
@@ -52,6 +50,7 @@ from .group_records import (
     partition_for,
 )
 from .offset_loader import OffsetLoader
+from .offset_shard import OffsetShard, ShardState
 
 log = logging.getLogger(__name__)
 
@@ -66,19 +65,7 @@ _TOMBSTONE_BYTES = 320
 _MAX_HOMES = 10_000
 """How many groups' partitions are remembered."""
 
-GroupOffsets = dict[str, dict[int, CommittedOffset]]
-"""{topic: {partition: committed}}"""
-
 _NOTHING: Mapping[str, Mapping[int, CommittedOffset]] = MappingProxyType({})
-
-
-class ShardState(enum.Enum):
-    """Whether a partition of the topic can be worked with."""
-
-    LOADING = "loading"
-    READY = "ready"
-    UNLOADED = "unloaded"
-    """Another broker leads it, or it could not be read."""
 
 
 # {state that refuses: (code, text)}
@@ -100,48 +87,6 @@ _APPEND_ERRORS: Mapping[int, int] = {
     ErrorCode.MESSAGE_TOO_LARGE: ErrorCode.UNKNOWN_SERVER_ERROR,
     ErrorCode.RECORD_LIST_TOO_LARGE: ErrorCode.UNKNOWN_SERVER_ERROR,
 }
-
-
-@attrs.define(eq=False)
-class _Shard:
-    """The groups of one partition of the topic."""
-
-    index: int
-    state: ShardState = ShardState.LOADING
-    offsets: dict[str, GroupOffsets] = attrs.field(factory=dict)
-    """{group: its offsets}; a group without any is not in it."""
-    saved_groups: set[str] = attrs.field(factory=set)
-    """Groups that have a record of their own in the log."""
-    deleted_topics: set[str] = attrs.field(factory=set)
-    """Topics deleted while it was loading."""
-
-    def apply(self, change: Change) -> None:
-        """Make a change that is in the log."""
-        if isinstance(change, GroupChange):
-            if change.value is None:
-                self.saved_groups.discard(change.group_id)
-            else:
-                self.saved_groups.add(change.group_id)
-        elif change.committed is None:
-            self._remove(change)
-        else:
-            topics = self.offsets.get(change.group_id)
-            if topics is None:
-                topics = self.offsets[change.group_id] = {}
-            partitions = topics.get(change.topic)
-            if partitions is None:
-                partitions = topics[change.topic] = {}
-            partitions[change.partition] = change.committed
-
-    def _remove(self, change: OffsetChange) -> None:
-        topics = self.offsets.get(change.group_id, {})
-        partitions = topics.get(change.topic, {})
-        if partitions.pop(change.partition, None) is None:
-            return
-        if not partitions:
-            del topics[change.topic]
-            if not topics:
-                del self.offsets[change.group_id]
 
 
 class OffsetStore:
@@ -180,9 +125,11 @@ class OffsetStore:
         self._homes: dict[str, int] = {}
         controller.on_topic_deleted.append(self.forget_topic)
 
-    def _new_shards(self) -> list[_Shard]:
+    def _new_shards(self) -> list[OffsetShard]:
         topic = self._metadata.get_topic(OFFSETS_TOPIC)
-        return [] if topic is None else [_Shard(index) for index in range(len(topic.partitions))]
+        return (
+            [] if topic is None else [OffsetShard(index) for index in range(len(topic.partitions))]
+        )
 
     # Which shard
 
@@ -195,7 +142,7 @@ class OffsetStore:
         """
         self._shard(group_id)
 
-    def _shard(self, group_id: str) -> _Shard:
+    def _shard(self, group_id: str) -> OffsetShard:
         """The shard of a group, ready to work with.
 
         Raises:
@@ -257,6 +204,27 @@ class OffsetStore:
         """
         self._write(self._shard(group_id), offsets)
 
+    async def commit_many(
+        self, group_id: str, offsets: Sequence[OffsetChange], check: Callable[[], None]
+    ) -> None:
+        """Commit so many offsets that others should not wait for it; see ``commit``.
+
+        They are encoded in a worker thread.
+
+        Args:
+            group_id: the group.
+            offsets: at least one, each of that group.
+            check: called right before they are appended; raises if they must not be any more.
+
+        Raises:
+            KafkaError: as ``commit`` or ``check``; nothing has changed.
+
+        Cancellation: nothing has changed.
+        """
+        batch = await trio.to_thread.run_sync(self._encode, offsets, self._now_ms())
+        check()
+        self._append(self._shard(group_id), offsets, batch)
+
     def save_group(self, group_id: str, value: GroupMetadataValue) -> None:
         """Remember the state of a group.
 
@@ -309,7 +277,7 @@ class OffsetStore:
             ],
         )
 
-    def _write_pieces(self, shard: _Shard, changes: Sequence[Change]) -> None:
+    def _write_pieces(self, shard: OffsetShard, changes: Sequence[Change]) -> None:
         """Write tombstones in batches that the topic takes, however many there are."""
         piece: list[Change] = []
         size = 0
@@ -322,13 +290,18 @@ class OffsetStore:
         if piece:
             self._write(shard, piece)
 
-    def _write(self, shard: _Shard, changes: Sequence[Change]) -> None:
+    def _write(self, shard: OffsetShard, changes: Sequence[Change]) -> None:
         """Append changes as one batch, then make them."""
-        now = self._now_ms()
-        batch = build_batch([_record(change, now) for change in changes], compression=self._codec)
+        self._append(shard, changes, self._encode(changes, self._now_ms()))
+
+    def _encode(self, changes: Sequence[Change], now_ms: int) -> bytearray:
+        records = [_record(change, now_ms) for change in changes]
+        return bytearray(build_batch(records, compression=self._codec))
+
+    def _append(self, shard: OffsetShard, changes: Sequence[Change], batch: bytearray) -> None:
         try:
             self._replicas.append_records(
-                OFFSETS_TOPIC, shard.index, memoryview(bytearray(batch)), required_acks=ACKS_ALL
+                OFFSETS_TOPIC, shard.index, memoryview(batch), required_acks=ACKS_ALL
             )
         except KafkaError as error:
             code = _APPEND_ERRORS.get(error.code, error.code)
@@ -431,14 +404,14 @@ class OffsetStore:
         Cancellation: it is not served; ``load`` completes it.
         """
         self.unload_partition(index)
-        self._shards[index] = _Shard(index)
+        self._shards[index] = OffsetShard(index)
         await self._load(self._shards[index], len(self._shards))
 
     def unload_partition(self, index: int) -> None:
         """Cease to serve a partition that another broker leads now."""
         self._unload(self._shards[index])
 
-    def _unload(self, shard: _Shard) -> None:
+    def _unload(self, shard: OffsetShard) -> None:
         group_ids = {*shard.offsets, *shard.saved_groups}
         was_ready = shard.state is ShardState.READY
         shard.state = ShardState.UNLOADED
@@ -447,7 +420,7 @@ class OffsetStore:
         if was_ready:
             self.groups.unload(group_ids)
 
-    async def _load(self, shard: _Shard, partition_count: int) -> None:
+    async def _load(self, shard: OffsetShard, partition_count: int) -> None:
         partition = self._replicas.get_partition(OFFSETS_TOPIC, shard.index)
         if partition is None or not partition.is_leader:
             shard.state = ShardState.UNLOADED
@@ -475,7 +448,7 @@ class OffsetStore:
             self.groups.restore(groups)
 
     async def _apply_loaded(
-        self, shard: _Shard, changes: Sequence[Change], groups: dict[str, GroupMetadataValue]
+        self, shard: OffsetShard, changes: Sequence[Change], groups: dict[str, GroupMetadataValue]
     ) -> None:
         for start in range(0, len(changes), _SLICE):
             for change in changes[start : start + _SLICE]:
@@ -510,7 +483,7 @@ class OffsetStore:
             except KafkaError as error:
                 log.error("%s-%d: offsets of %s: %s", OFFSETS_TOPIC, shard.index, name, error)
 
-    async def _forget_topic_in(self, shard: _Shard, name: str) -> None:
+    async def _forget_topic_in(self, shard: OffsetShard, name: str) -> None:
         for group_id in [group for group, topics in shard.offsets.items() if name in topics]:
             # It may have changed at the last checkpoint.
             partitions = shard.offsets.get(group_id, _NOTHING).get(name, ())
