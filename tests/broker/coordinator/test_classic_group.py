@@ -56,9 +56,7 @@ def test_without_a_delay_the_first_member_leads_at_once():
         (1, [0.5], 3),
     ],
 )
-def test_each_new_member_extends_the_delay_up_to_the_rebalance_timeout(
-    play, rebalance, times, over
-):
+def test_new_members_extend_the_delay_up_to_the_rebalance_timeout(play, rebalance, times, over):
     """Delay 3 s, and the first member comes at 0."""
     first = play.join_named("0", rebalance_timeout_ms=rebalance * 1000)
     for time in times:
