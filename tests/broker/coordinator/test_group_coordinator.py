@@ -300,6 +300,31 @@ async def test_members_come_back_with_a_new_session(groups, store, mock_clock, n
     assert successor.get("g").state.value == "Empty"
 
 
+async def test_members_that_do_not_come_back_are_removed(groups, store, mock_clock, nursery):
+    await make_stable(groups)
+    successor = make_groups(store)
+    await nursery.start(successor.run)
+    successor.restore(dict(store.saved))
+    await go_by(mock_clock, 9.9)
+
+    assert successor.get("g").state.value == "Stable"
+
+    await go_by(mock_clock, 0.1)
+
+    assert successor.get("g").state.value == "Empty"
+
+
+async def test_a_group_that_is_larger_than_allowed_now_rebalances(groups, store, nursery):
+    for name in "ab":
+        join(groups, name)
+    await join(groups, "c").wait()
+    sync(groups, "a")
+    successor = make_groups(store, group_max_size=2)
+    successor.restore(dict(store.saved))
+
+    assert successor.get("g").state.value == "PreparingRebalance"
+
+
 async def test_what_is_here_already_is_not_restored_again(groups, store):
     await make_stable(groups)
     before = groups.get("g")
