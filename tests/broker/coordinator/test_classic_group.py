@@ -56,9 +56,7 @@ def test_without_a_delay_the_first_member_leads_at_once():
         (1, [0.5], 3),
     ],
 )
-def test_each_new_member_extends_the_delay_up_to_the_rebalance_timeout(
-    play, rebalance, times, over
-):
+def test_new_members_extend_the_delay_up_to_the_rebalance_timeout(play, rebalance, times, over):
     """Delay 3 s, and the first member comes at 0."""
     first = play.join_named("0", rebalance_timeout_ms=rebalance * 1000)
     for time in times:
@@ -352,6 +350,14 @@ def test_a_first_join_without_a_connection_ends_with_its_session(play):
     assert play.members == ["a"]
 
 
+def test_a_first_join_without_a_connection_is_not_waited_for_longer_than_with_one(play):
+    play.make_stable("a", rebalance_timeout_ms=3_600_000)
+    play.disconnect(play.join_named("b", session_timeout_ms=1_800_000))
+    play.stay(NEW_MEMBER_JOIN_SECONDS, "a")
+
+    assert play.members == ["a"]
+
+
 def test_an_id_that_nobody_comes_back_with_is_forgotten(play):
     play.make_stable("a")
     pending = play.join().result.member_id
@@ -384,6 +390,20 @@ def test_a_static_member_comes_back_without_a_rebalance(play):
     assert play.heartbeat("b", instance="B") is ErrorCode.FENCED_INSTANCE_ID
     assert play.heartbeat("b2", instance="B") is NONE
     assert play.state == "Stable"
+
+
+@pytest.mark.parametrize("syncs", [True, False])
+def test_a_static_member_that_came_back_before_it_synced_disturbs_nobody(play, syncs):
+    play.make_stable("a")
+    play.join_named("s", group_instance_id="S")
+    play.join("a")
+    play.sync("a", assignments={"s": b"1"})
+    play.join_named("s2", group_instance_id="S")
+    if syncs:
+        assert play.sync("s2", instance="S").result.assignment == b"1"
+    play.stay(2 * REBALANCE, "a", "s2")
+
+    assert (play.state, play.group.generation, play.members) == ("Stable", 2, ["a", "s2"])
 
 
 @pytest.mark.parametrize("can_skip", [True, False])

@@ -94,8 +94,7 @@ def times_out(seconds):
     return lambda play: play.wait(seconds)
 
 
-# {event: (what happens, {group: (answer, state afterwards)})}, in the order of GROUPS; an answer and
-# a state for each.
+# {event: (what happens, [(answer, state afterwards), ...])}, one for each of GROUPS.
 EVENTS = {
     "a new member, who gets an id": (
         joins(),
