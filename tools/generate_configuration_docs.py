@@ -16,6 +16,7 @@ import attrs
 
 from trio_kafka_net.config import BrokerConfig, ListenerOverrides, LogConfig, SocketServerConfig
 from trio_kafka_net.config.known_keys import ALIASES, UNSAFE_TO_IGNORE, WITHOUT_EFFECT
+from trio_kafka_net.config.quotas import QuotaConfig
 from trio_kafka_net.config.settings import MAX_INT, MAX_LONG, describe, settings_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
@@ -46,12 +47,17 @@ without a value of its own has that of the same key above.
 def render_page() -> str:
     """The whole page."""
     parts = [_INTRODUCTION]
-    inherited = {**settings_of(SocketServerConfig), **settings_of(LogConfig)}
+    inherited = {
+        **settings_of(SocketServerConfig),
+        **settings_of(LogConfig),
+        **settings_of(QuotaConfig),
+    }
     own = {key: field for key, field in settings_of(BrokerConfig).items() if key not in inherited}
     for title, settings in (
         ("Broker, listeners and topics", own),
         ("Network", settings_of(SocketServerConfig)),
         ("Log", settings_of(LogConfig)),
+        ("Client quotas", settings_of(QuotaConfig)),
     ):
         parts.append(f"\n## {title}\n\n{_table(settings.items())}")
     parts.append(

@@ -21,6 +21,7 @@ import trio
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.errors import ConfigError, KafkaError, StorageError
 
+from .client_quotas import ClientQuotas
 from .controller import Controller, TopicDefaults
 from .log.data_dir import in_memory_data_dir
 from .log.log_config import LogConfig
@@ -28,6 +29,7 @@ from .log.log_manager import LogManager, LogManagerConfig
 from .metadata_cache import BrokerMetadata, Endpoint, MetadataCache
 from .producer_ids import ProducerIds
 from .replica_manager import ReplicaManager
+from .throttler import Throttler
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class LocalBroker:
         config: BrokerConfig,
         log_manager: LogManager,
         metadata: MetadataCache,
+        quotas: ClientQuotas,
         *,
         new_uuid: Callable[[], bytes],
         cleanup: contextlib.ExitStack,
@@ -92,6 +95,10 @@ class LocalBroker:
         """Makes and deletes topics."""
         self.producer_ids = ProducerIds(log_manager.path)
         """Ids for idempotent producers."""
+        self.quotas = quotas
+        """What clients may use up."""
+        self.throttler = Throttler()
+        """Holds those back that are over their quotas."""
         self._log_manager = log_manager
         self._is_stopping = False
         # Requests that wait for records, each with the scope that ends its wait.
@@ -130,11 +137,11 @@ class LocalBroker:
                 if config.trio_in_memory
                 else Path(config.log_dirs[0])
             )
-            log_manager, metadata = await trio.to_thread.run_sync(
+            log_manager, metadata, quotas = await trio.to_thread.run_sync(
                 _open_logs, config, directory, now_ms, new_uuid
             )
             cleanup.callback(log_manager.close)
-            broker = cls(config, log_manager, metadata, new_uuid=new_uuid, cleanup=cleanup)
+            broker = cls(config, log_manager, metadata, quotas, new_uuid=new_uuid, cleanup=cleanup)
             await broker.controller.start()
         except (OSError, KafkaError) as error:
             cleanup.close()
@@ -202,11 +209,14 @@ class LocalBroker:
     async def run_services(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Flush logs and apply retention, until cancelled.
+        """Flush logs, apply retention, and let throttled clients go on, until cancelled.
 
         Cancellation: what a worker thread has begun is completed first.
         """
-        await self._log_manager.run(task_status=task_status)
+        async with trio.open_nursery() as services:
+            services.start_soon(self.throttler.run)
+            await services.start(self._log_manager.run)
+            task_status.started()
 
     async def close(self) -> None:
         """Flush and close every log, and give the data directory back; once.
@@ -232,9 +242,10 @@ def _open_logs(
     directory: Path,
     now_ms: Callable[[], int],
     new_uuid: Callable[[], bytes],
-) -> tuple[LogManager, MetadataCache]:
+) -> tuple[LogManager, MetadataCache, ClientQuotas]:
     """Open the data directory; blocks, for a worker thread."""
     metadata = MetadataCache.load(directory)
+    quotas = ClientQuotas.load(directory, config)
     log_manager = LogManager.open(
         LogManagerConfig(
             data_dir=directory,
@@ -247,4 +258,4 @@ def _open_logs(
         now_ms=now_ms,
         new_uuid=new_uuid,
     )
-    return log_manager, metadata
+    return log_manager, metadata, quotas

@@ -23,6 +23,7 @@ from trio_kafka_net.errors import ConfigError
 from .endpoints import ListenerConfig, resolve_listeners
 from .known_keys import ALIASES, check_known
 from .listener_overrides import ListenerOverrides, read_overrides, split_key
+from .quotas import QuotaConfig
 from .settings import MAX_INT, MAX_LONG, describe, from_text, setting, settings_of
 
 _MS_PER_MINUTE = 60 * 1000
@@ -355,7 +356,7 @@ class LogConfig:
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class BrokerConfig(SocketServerConfig, LogConfig):
+class BrokerConfig(SocketServerConfig, LogConfig, QuotaConfig):
     """Everything that a broker is told at its start.
 
     Raises:
