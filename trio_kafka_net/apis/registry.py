@@ -60,6 +60,9 @@ CONTROL_PLANE_APIS = CONTROLLER_APIS | {
     ApiKey.SASL_HANDSHAKE,
     ApiKey.SASL_AUTHENTICATE,
     ApiKey.ELECT_LEADERS,
+    ApiKey.ALTER_PARTITION_REASSIGNMENTS,
+    ApiKey.LIST_PARTITION_REASSIGNMENTS,
+    ApiKey.UPDATE_FEATURES,
     ApiKey.CREATE_TOPICS,
     ApiKey.DELETE_TOPICS,
     ApiKey.CREATE_PARTITIONS,
@@ -134,14 +137,29 @@ class KafkaApis:
     @classmethod
     def default(cls) -> KafkaApis:
         """A fresh registry with every API that a broker serves by itself."""
-        from . import cluster, fetch, groups, offsets, produce, quotas, topics, transactions
-
-        apis = cls()
-        for family in (
+        from . import (
+            acls,
             cluster,
+            features,
             fetch,
             groups,
             offsets,
+            partition_admin,
+            produce,
+            quotas,
+            topics,
+            transactions,
+        )
+
+        apis = cls()
+        for family in (
+            acls,
+            cluster,
+            features,
+            fetch,
+            groups,
+            offsets,
+            partition_admin,
             produce,
             quotas,
             topics,

@@ -110,8 +110,9 @@ class MutationQuota:
             return
         bucket = self.sensor.usage
         now = now_ms()
-        if self._is_strict and bucket.tokens(now) < 0:
-            self._until_ms = now + bucket.delay_ms(now)
+        delay_ms = bucket.delay_ms(now)
+        if self._is_strict and delay_ms:
+            self._until_ms = now + delay_ms
             raise KafkaError(
                 ErrorCode.THROTTLING_QUOTA_EXCEEDED, "The throttling quota has been exceeded."
             )

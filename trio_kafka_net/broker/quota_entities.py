@@ -99,7 +99,7 @@ class QuotaEntity:
         largest = keys[key]
         if largest is None:
             return
-        if value > largest:
+        if value > float(largest):  # as Kafka compares
             size = "an INT" if largest == MAX_INT else "a LONG"
             raise _invalid(f"Proposed value for {key} is too large for {size}.")
         if math.fmod(value, 1) > _WHOLE_WITHIN:

@@ -19,6 +19,9 @@ from collections import deque
 
 _MS_PER_SECOND = 1000
 
+_ROUNDING = 1e-9
+"""A bucket is refilled in many small floats."""
+
 
 class SampledRate:
     """A rate over sliding windows.
@@ -125,4 +128,5 @@ class MutationBucket:
 
     def is_as_new(self, now_ms: int) -> bool:
         """Whether a fresh one would behave the same."""
-        return self.tokens(now_ms) >= self._span_seconds * self.quota
+        burst = self._span_seconds * self.quota
+        return self.tokens(now_ms) >= burst * (1 - _ROUNDING)
