@@ -38,13 +38,13 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("names, entity", GOOD.values(), ids=GOOD)
+@pytest.mark.parametrize(("names", "entity"), GOOD.values(), ids=GOOD)
 def test_good_entities(names, entity):
     assert QuotaEntity.parse(names) == entity
     assert entity.names() == names
 
 
-@pytest.mark.parametrize("names, text", BAD.values(), ids=BAD)
+@pytest.mark.parametrize(("names", "text"), BAD.values(), ids=BAD)
 def test_bad_entities(names, text):
     with pytest.raises(KafkaError) as caught:
         QuotaEntity.parse(names)
@@ -95,12 +95,12 @@ BAD_VALUES = [
 ]
 
 
-@pytest.mark.parametrize("entity, key, value", GOOD_VALUES)
+@pytest.mark.parametrize(("entity", "key", "value"), GOOD_VALUES)
 def test_good_values(entity, key, value):
     entity.check_value(key, value)
 
 
-@pytest.mark.parametrize("entity, key, value, text", BAD_VALUES)
+@pytest.mark.parametrize(("entity", "key", "value", "text"), BAD_VALUES)
 def test_bad_values(entity, key, value, text):
     with pytest.raises(KafkaError) as caught:
         entity.check_value(key, value)
@@ -157,14 +157,14 @@ BAD_FILTERS = {
 }
 
 
-@pytest.mark.parametrize("components, is_strict, found", FILTERS.values(), ids=FILTERS)
+@pytest.mark.parametrize(("components", "is_strict", "found"), FILTERS.values(), ids=FILTERS)
 def test_filters(components, is_strict, found):
     wanted = QuotaFilter.parse(components, is_strict=is_strict)
 
     assert [number for number, each in enumerate(ENTITIES) if wanted.matches(each)] == found
 
 
-@pytest.mark.parametrize("components, text", BAD_FILTERS.values(), ids=BAD_FILTERS)
+@pytest.mark.parametrize(("components", "text"), BAD_FILTERS.values(), ids=BAD_FILTERS)
 def test_bad_filters(components, text):
     with pytest.raises(KafkaError) as caught:
         QuotaFilter.parse(components, is_strict=False)

@@ -105,9 +105,7 @@ def test_request_time_of_a_spike():
 # In general
 
 
-steps = st.lists(
-    st.tuples(st.integers(0, 4_000), st.integers(0, 10_000)), min_size=1, max_size=40
-)
+steps = st.lists(st.tuples(st.integers(0, 4_000), st.integers(0, 10_000)), min_size=1, max_size=40)
 
 
 @given(steps, st.integers(1, 2_000), st.integers(1, 12))

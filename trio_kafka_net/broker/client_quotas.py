@@ -342,7 +342,8 @@ def _write(path: Path, quotas: Quotas) -> None:
 
 
 def _from_json(entry: Mapping[str, Any]) -> tuple[QuotaEntity, dict[str, float]]:
-    entity = QuotaEntity.parse(entry["entity"])
+    names = entry["entity"].items()
+    entity = QuotaEntity.parse({kind: None if name is None else str(name) for kind, name in names})
     values = {str(key): float(value) for key, value in entry["values"].items()}
     for key, value in values.items():
         entity.check_value(key, value)
