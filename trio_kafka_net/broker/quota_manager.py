@@ -91,6 +91,8 @@ class QuotaManager(Generic[Usage]):
         # {(user, client id) as labels: their budget}
         self._sensors: dict[tuple[str, str], Sensor[Usage]] = {}
         self._others: Sensor[Usage] | None = None
+        # {(user, client id) of a request: what ``sensor`` found}, until anything changes
+        self._found: dict[tuple[str, str], Sensor[Usage] | None] = {}
         self._next_sweep_ms = 0
 
     def set_quota(self, user: str | None, client_id: str | None, quota: float | None) -> None:
@@ -100,6 +102,7 @@ class QuotaManager(Generic[Usage]):
             self._quotas.pop(level, None)
         else:
             self._quotas[level] = quota
+        self._found.clear()
         self.is_enforced = bool(self._quotas)
         if not self.is_enforced:
             self._sensors.clear()
@@ -112,6 +115,19 @@ class QuotaManager(Generic[Usage]):
 
     def sensor(self, user: str, client_id: str, now_ms: int) -> Sensor[Usage] | None:
         """The budget of a client, with its quota of this moment; None if it has no quota."""
+        client = (user, client_id)
+        try:
+            return self._found[client]
+        except KeyError:
+            pass
+        sensor = self._find(user, client_id, now_ms)
+        if len(self._found) >= MAX_SENSORS:
+            self._found.clear()
+        if max(map(len, client)) <= _LONGEST_NAME:
+            self._found[client] = sensor
+        return sensor
+
+    def _find(self, user: str, client_id: str, now_ms: int) -> Sensor[Usage] | None:
         found = self._match(user, client_id)
         if found is None:
             return None
@@ -167,6 +183,7 @@ class QuotaManager(Generic[Usage]):
 
     def _forget(self, unused_since_ms: int, now_ms: int) -> None:
         """Drop the budgets that were not used since, if fresh ones would behave the same."""
+        self._found.clear()
         self._sensors = {
             labels: sensor
             for labels, sensor in self._sensors.items()
