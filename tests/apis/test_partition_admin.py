@@ -9,6 +9,7 @@ from trio_kafka_net.protocol.messages import (
     ElectLeadersRequest,
     ListPartitionReassignmentsRequest,
 )
+from trio_kafka_net.testing.client import ConnectionClosedError
 
 NOT_NEEDED = (ErrorCode.ELECTION_NOT_NEEDED, "Leader election not needed for topic partition.")
 UNKNOWN = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -116,6 +117,13 @@ async def test_election_of_nothing(lab):
     response = await lab.ask(an_election({}, 7), 2)
 
     assert (response.error_code, elected(response)) == (0, {})
+
+
+async def test_too_many_numbers_close_the_connection(lab):
+    """Arrays of numbers may fill a frame: 25 millions of them would keep the broker for a minute."""
+    for request in (an_election({"a": [0] * 50_001}), a_reassignment(("a", 0, [1] * 50_001))):
+        with pytest.raises(ConnectionClosedError):
+            await lab.ask(request, 1)
 
 
 # Reassignments

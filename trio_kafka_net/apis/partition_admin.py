@@ -9,6 +9,7 @@ Behaviour:
       nothing else can be assigned, and no reassignment is ever in progress
     * DescribeTopicPartitions lists topics by name, from a cursor on, and not more partitions than
       the request and max.request.partition.size.limit allow; a topic asked for twice comes once
+    * more than 50000 partitions or replicas in one request close the connection
 Version notes:
     ElectLeaders v1 unclean elections, error code of the whole (KIP-460) · v2 flexible
     AlterPartitionReassignments v1 can forbid that the number of replicas changes (KIP-860)
@@ -19,8 +20,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
+import trio
+
 from trio_kafka_net.broker.metadata_cache import TopicMetadata, validate_topic_name
-from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.errors import CloseConnection, KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
@@ -38,6 +41,7 @@ from trio_kafka_net.protocol.messages.list_partition_reassignments import (
     ListPartitionReassignmentsRequest,
     ListPartitionReassignmentsResponse,
 )
+from trio_kafka_net.protocol.primitives import MAX_REQUEST_ELEMENTS
 
 from .cluster import TOPIC_OPERATIONS
 from .context import RequestContext
@@ -47,6 +51,9 @@ if TYPE_CHECKING:
 
 _PREFERRED: Final = 0
 _UNCLEAN: Final = 1
+
+_TOPICS_PER_PASS: Final = 200
+"""Looked up between two checkpoints: topics that do not exist count for no limit of a page."""
 
 PartitionResult = ElectLeadersResponse.PartitionResult
 ReassignedPartition = AlterPartitionReassignmentsResponse.ReassignablePartitionResponse
@@ -72,6 +79,17 @@ def register(apis: KafkaApis) -> None:
     )
 
 
+def _check_size(lengths: Iterable[int]) -> None:
+    """Bound arrays of numbers, which the decoder lets be as long as the frame allows.
+
+    Raises:
+        CloseConnection: together they are longer than the arrays of structs may be.
+    """
+    total = sum(lengths)
+    if total > MAX_REQUEST_ELEMENTS:
+        raise CloseConnection(f"{total} numbers in a request, {MAX_REQUEST_ELEMENTS} are allowed")
+
+
 # -- elections ------------------------------------------------------------------------------------
 
 
@@ -83,6 +101,7 @@ def elect_leaders(ctx: RequestContext, request: ElectLeadersRequest) -> ElectLea
     asked = request.topic_partitions
     if asked is not None and not asked:
         return ElectLeadersResponse()
+    _check_size(len(topic.partitions) for topic in asked or [])
     if request.election_type not in (_PREFERRED, _UNCLEAN):
         raise KafkaError(
             ErrorCode.INVALID_REQUEST, f"Unknown election type {request.election_type}"
@@ -155,6 +174,7 @@ def alter_partition_reassignments(
 
     Source: Kafka ``ReplicationControlManager.alterPartitionReassignments`` (4.1).
     """
+    _check_size(len(each.replicas or ()) for topic in request.topics for each in topic.partitions)
     return AlterPartitionReassignmentsResponse(
         allow_replication_factor_change=request.allow_replication_factor_change,
         error_message=None,
@@ -225,7 +245,7 @@ def list_partition_reassignments(
 # -- description ----------------------------------------------------------------------------------
 
 
-def describe_topic_partitions(
+async def describe_topic_partitions(
     ctx: RequestContext, request: DescribeTopicPartitionsRequest
 ) -> DescribeTopicPartitionsResponse:
     """Describe topics page by page (KIP-966).
@@ -245,7 +265,9 @@ def describe_topic_partitions(
     most = ctx.broker.config.max_request_partition_size_limit
     room = max(1, min(most, request.response_partition_limit))
     response = DescribeTopicPartitionsResponse()
-    for name in names:
+    for number, name in enumerate(names, 1):
+        if number % _TOPICS_PER_PASS == 0:
+            await trio.lowlevel.checkpoint()
         if not room:
             response.next_cursor = Cursor(topic_name=name, partition_index=0)
             break

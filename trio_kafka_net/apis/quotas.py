@@ -15,10 +15,14 @@ Version notes:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from trio_kafka_net.broker.client_quotas import Alteration
-from trio_kafka_net.broker.quota_entities import QuotaFilter
+import trio
+
+from trio_kafka_net.broker.client_quotas import ENTITIES_PER_PASS, Alteration, Outcome
+from trio_kafka_net.broker.quota_entities import EntityNames, QuotaEntity, QuotaFilter
+from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.alter_client_quotas import (
     AlterClientQuotasRequest,
@@ -45,7 +49,7 @@ def register(apis: KafkaApis) -> None:
     apis.add(alter_client_quotas, key=AlterClientQuotasRequest.API_KEY, error_response=_alter_error)
 
 
-def describe_client_quotas(
+async def describe_client_quotas(
     ctx: RequestContext, request: DescribeClientQuotasRequest
 ) -> DescribeClientQuotasResponse:
     """List the quotas of the entities that a filter lets through."""
@@ -53,21 +57,26 @@ def describe_client_quotas(
         ((each.entity_type, each.match_type, each.match) for each in request.components),
         is_strict=request.strict,
     )
-    return DescribeClientQuotasResponse(
-        error_message=None,
-        entries=[
-            DescribeClientQuotasResponse.EntryData(
-                entity=[
-                    DescribeClientQuotasResponse.EntityData(entity_type=kind, entity_name=name)
-                    for kind, name in entity.names().items()
-                ],
-                values=[
-                    DescribeClientQuotasResponse.ValueData(key=key, value=value)
-                    for key, value in values.items()
-                ],
-            )
-            for entity, values in ctx.broker.quotas
-            if wanted.matches(entity)
+    entries = []
+    for number, (entity, values) in enumerate(ctx.broker.quotas, 1):
+        if wanted.matches(entity):
+            entries.append(_described(entity, values))
+        if number % ENTITIES_PER_PASS == 0:
+            await trio.lowlevel.checkpoint()
+    return DescribeClientQuotasResponse(error_message=None, entries=entries)
+
+
+def _described(
+    entity: QuotaEntity, values: Mapping[str, float]
+) -> DescribeClientQuotasResponse.EntryData:
+    return DescribeClientQuotasResponse.EntryData(
+        entity=[
+            DescribeClientQuotasResponse.EntityData(entity_type=kind, entity_name=name)
+            for kind, name in entity.names().items()
+        ],
+        values=[
+            DescribeClientQuotasResponse.ValueData(key=key, value=value)
+            for key, value in values.items()
         ],
     )
 
@@ -82,28 +91,32 @@ async def alter_client_quotas(
     ctx: RequestContext, request: AlterClientQuotasRequest
 ) -> AlterClientQuotasResponse:
     """Set quotas and take them away, or only check whether that could be done."""
-    outcomes = await ctx.broker.quotas.alter(
-        [
-            Alteration(
-                names=_names(entry),
-                changes=[(op.key, None if op.remove else op.value) for op in entry.ops],
-            )
-            for entry in request.entries
+    alterations = []
+    for number, entry in enumerate(request.entries, 1):
+        changes = [(op.key, None if op.remove else op.value) for op in entry.ops]
+        alterations.append(Alteration(_names(entry), changes))
+        if number % ENTITIES_PER_PASS == 0:
+            await trio.lowlevel.checkpoint()
+    try:
+        outcomes = await ctx.broker.quotas.alter(alterations, validate_only=request.validate_only)
+    except KafkaError as error:
+        outcomes = [Outcome(each.names, error) for each in alterations]
+    entries = []
+    for number, outcome in enumerate(outcomes, 1):
+        entries.append(_changed(outcome.names, outcome.error))
+        if number % ENTITIES_PER_PASS == 0:
+            await trio.lowlevel.checkpoint()
+    return AlterClientQuotasResponse(entries=entries)
+
+
+def _changed(names: EntityNames, error: KafkaError | None) -> AlterClientQuotasResponse.EntryData:
+    return AlterClientQuotasResponse.EntryData(
+        error_code=ErrorCode.NONE if error is None else error.code,
+        error_message=None if error is None else error.message,
+        entity=[
+            AlterClientQuotasResponse.EntityData(entity_type=kind, entity_name=name)
+            for kind, name in names.items()
         ],
-        validate_only=request.validate_only,
-    )
-    return AlterClientQuotasResponse(
-        entries=[
-            AlterClientQuotasResponse.EntryData(
-                error_code=ErrorCode.NONE if outcome.error is None else outcome.error.code,
-                error_message=None if outcome.error is None else outcome.error.message,
-                entity=[
-                    AlterClientQuotasResponse.EntityData(entity_type=kind, entity_name=name)
-                    for kind, name in outcome.names.items()
-                ],
-            )
-            for outcome in outcomes
-        ]
     )
 
 
@@ -114,16 +127,7 @@ def _names(entry: AlterClientQuotasRequest.EntryData) -> dict[str, str | None]:
 def _alter_error(
     request: AlterClientQuotasRequest, code: ErrorCode, text: str | None
 ) -> AlterClientQuotasResponse:
+    error = KafkaError(code, text)
     return AlterClientQuotasResponse(
-        entries=[
-            AlterClientQuotasResponse.EntryData(
-                error_code=code,
-                error_message=text,
-                entity=[
-                    AlterClientQuotasResponse.EntityData(entity_type=kind, entity_name=name)
-                    for kind, name in _names(entry).items()
-                ],
-            )
-            for entry in request.entries
-        ]
+        entries=[_changed(_names(entry), error) for entry in request.entries]
     )

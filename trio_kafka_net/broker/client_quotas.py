@@ -46,6 +46,8 @@ _NS_PER_PERCENT: Final = 10_000_000
 
 _MAX_CHANGES = 10_000
 """What one request may change; Kafka's ``MAX_RECORDS_PER_USER_OP``."""
+ENTITIES_PER_PASS: Final = 100
+"""Looked at between two checkpoints: some 2 ms."""
 _MAX_ENTITIES = 10_000
 """Entities with quotas, in all; Kafka has no bound, and describes all of them in one answer."""
 
@@ -150,6 +152,12 @@ class ClientQuotas:
         """Time of request handlers, ns; quotas are percent of one handler's time."""
         self.mutations = QuotaManager("ControllerMutation", bucket)
         """Partitions made and deleted."""
+        self._enforced_by: dict[str, AnyManager] = {
+            PRODUCER_BYTE_RATE: self.produce,
+            CONSUMER_BYTE_RATE: self.fetch,
+            REQUEST_PERCENTAGE: self.request,
+            CONTROLLER_MUTATION_RATE: self.mutations,
+        }
         self.is_enforced = False
         """Whether requests have to be counted at all."""
         self.longest_request_delay_ms = window_ms
@@ -160,6 +168,7 @@ class ClientQuotas:
         for entity, values in quotas.items():
             self._quotas[entity] = values
             self._apply(entity, values)
+        self._note_enforcement()
 
     @classmethod
     def load(cls, data_dir: Path, config: QuotaConfig) -> ClientQuotas:
@@ -183,7 +192,7 @@ class ClientQuotas:
     @property
     def managers(self) -> tuple[AnyManager, ...]:
         """One per kind."""
-        return (self.produce, self.fetch, self.request, self.mutations)
+        return tuple(self._enforced_by.values())
 
     def __iter__(self) -> Iterator[tuple[QuotaEntity, Mapping[str, float]]]:
         """Everything that is set."""
@@ -193,7 +202,8 @@ class ClientQuotas:
         """Have rates of addresses enforced by ``set_ip_rate``, from now on and with each change."""
         self._set_ip_rate = set_ip_rate
         for entity, values in self._quotas.items():
-            self._apply(entity, values)
+            if entity.ip is not None:
+                self._apply(entity, values)
 
     # -- what a request may use ---------------------------------------------------------------
 
@@ -236,7 +246,7 @@ class ClientQuotas:
         Cancellation: everything was changed, or nothing.
         """
         async with self._changing:
-            outcomes, changed = self._plan(alterations)
+            outcomes, changed = await self._plan(alterations)
             if changed and not validate_only:
                 merged = {**self._quotas, **changed}
                 merged = {entity: values for entity, values in merged.items() if values}
@@ -247,12 +257,14 @@ class ClientQuotas:
                     )
                 await self._save(merged)
                 before, self._quotas = self._quotas, merged
+                # no checkpoint until all of it counts
                 for entity, values in changed.items():
                     removed = dict.fromkeys(before.get(entity, {}))
                     self._apply(entity, {**removed, **values})
+                self._note_enforcement()
             return outcomes
 
-    def _plan(
+    async def _plan(
         self, alterations: Sequence[Alteration]
     ) -> tuple[list[Outcome], dict[QuotaEntity, Mapping[str, float]]]:
         """What would become of alterations: the answers, and {entity: all it would have}."""
@@ -262,7 +274,9 @@ class ClientQuotas:
             )
         outcomes: dict[tuple[tuple[str, str | None], ...], Outcome] = {}
         changed: dict[QuotaEntity, Mapping[str, float]] = {}
-        for each in alterations:
+        for number, each in enumerate(alterations, 1):
+            if number % ENTITIES_PER_PASS == 0:
+                await trio.lowlevel.checkpoint()
             names = dict(sorted(each.names.items()))  # Kafka's order, for what it allows
             key = tuple(names.items())
             changes = dict(each.changes)
@@ -300,20 +314,16 @@ class ClientQuotas:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, str(error)) from error
 
     def _apply(self, entity: QuotaEntity, values: Mapping[str, float | None]) -> None:
-        managers: dict[str, AnyManager] = {
-            PRODUCER_BYTE_RATE: self.produce,
-            CONSUMER_BYTE_RATE: self.fetch,
-            REQUEST_PERCENTAGE: self.request,
-            CONTROLLER_MUTATION_RATE: self.mutations,
-        }
         for key, value in values.items():
             if key == CONNECTION_CREATION_RATE:
                 if self._set_ip_rate is not None:
                     rate = None if value is None else int(value)
                     self._set_ip_rate(None if entity.ip == DEFAULT else entity.ip, rate)
             else:
-                managers[key].set_quota(entity.user, entity.client_id, value)
-        self.is_enforced = any(manager.is_enforced for manager in managers.values())
+                self._enforced_by[key].set_quota(entity.user, entity.client_id, value)
+
+    def _note_enforcement(self) -> None:
+        self.is_enforced = any(manager.is_enforced for manager in self.managers)
 
 
 def _new_rate(samples: int, window_ms: int, quota: float, now_ms: int) -> SampledRate:
