@@ -1,7 +1,10 @@
 """Elections, reassignments, and the description of topics page by page."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from trio_kafka_net.apis.partition_admin import describe_topic_partitions
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages import (
     AlterPartitionReassignmentsRequest,
@@ -120,7 +123,7 @@ async def test_election_of_nothing(lab):
 
 
 async def test_too_many_numbers_close_the_connection(lab):
-    """Arrays of numbers may fill a frame: 25 millions of them would keep the broker for a minute."""
+    """Arrays of numbers may fill a frame; 25 millions of them would hold everybody up."""
     for request in (an_election({"a": [0] * 50_001}), a_reassignment(("a", 0, [1] * 50_001))):
         with pytest.raises(ConnectionClosedError):
             await lab.ask(request, 1)
@@ -317,6 +320,23 @@ async def test_unknown_topics_do_not_count(lab):
         None,
     )
     assert described(await lab.ask(a_page("a", "aa", limit=2), 0)) == ({"a": [0, 1]}, ("aa", 0))
+
+
+async def test_topic_that_is_deleted_meanwhile_is_not_described(lab, nursery):
+    cache = lab.local.metadata
+    for number in range(300):
+        cache.add_topic(f"t{number}", number.to_bytes(16, "big"), [[1]])
+
+    async def delete_the_last():
+        cache.remove_topic("t99")
+
+    nursery.start_soon(delete_the_last)
+    response = await describe_topic_partitions(SimpleNamespace(broker=lab.local), a_page())
+    topics, following = described(response)
+
+    assert len(topics) == 301
+    assert "t99" not in topics
+    assert following is None
 
 
 @pytest.mark.parametrize(

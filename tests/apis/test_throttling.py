@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 import trio
 import trio.testing
@@ -10,6 +12,7 @@ from trio_kafka_net.apis.registry import CONTROLLER_APIS, KafkaApis
 from trio_kafka_net.broker.client_quotas import Alteration
 from trio_kafka_net.broker.quota_metrics import quota_families
 from trio_kafka_net.network.connection import MuteState
+from trio_kafka_net.network.framing import Send
 from trio_kafka_net.protocol.api_keys import ApiKey, request_class, response_class
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages import (
@@ -261,6 +264,40 @@ async def test_failed_request_is_charged_once(open_lab, mock_clock):
     assert response.throttle_time_ms == 1000
     (sensor,) = lab.local.quotas.request.sensors(0)
     assert sensor.throttles == 1
+
+
+async def test_answer_of_bytes_is_charged_too(open_lab, mock_clock):
+    """Nothing can be told in it, but the connection is held back."""
+    apis = KafkaApis.default()
+
+    @apis.handler()
+    def heartbeat(ctx, request: HeartbeatRequest) -> Send:
+        return Send([struct.pack(">ih", ctx.request.correlation_id, 7)])
+
+    lab = await open_lab(apis)
+    await limit(lab, request_percentage=1e-9)
+    client = await lab.connect()
+
+    assert (await client.request(HeartbeatRequest(), 0)).error_code == 7
+    assert waiting(lab) == {"Request": 1}
+
+
+@pytest.mark.parametrize("was_parked", [False, True])
+async def test_time_that_a_request_is_parked_costs_nothing(open_lab, mock_clock, was_parked):
+    apis = KafkaApis.default()
+
+    @apis.handler()
+    def heartbeat(ctx, request: HeartbeatRequest) -> HeartbeatResponse:
+        minute = 60_000_000_000
+        ctx.request.dequeue_time_ns -= minute
+        ctx.request.parked_time_ns += minute if was_parked else 0
+        return HeartbeatResponse()
+
+    lab = await open_lab(apis)
+    await limit(lab, request_percentage=100.0)
+    response = await lab.ask(HeartbeatRequest(), 4)
+
+    assert response.throttle_time_ms == (0 if was_parked else 1000)
 
 
 async def test_delay_of_a_handler_itself_is_not_shortened(open_lab, mock_clock):

@@ -274,7 +274,8 @@ async def describe_topic_partitions(
         first = cursor.partition_index if cursor is not None and name == begin else 0
         topic = ctx.broker.metadata.get_topic(name)
         if topic is None:
-            response.topics.append(_unknown_topic(name))
+            if request.topics:  # or else it was deleted since
+                response.topics.append(_unknown_topic(name))
             continue
         end = min(first + room, len(topic.partitions))
         response.topics.append(_topic(topic, first, end))
