@@ -23,6 +23,7 @@ from trio_kafka_net.config import (
 )
 from trio_kafka_net.config.known_keys import ALIASES, UNSAFE_TO_IGNORE, WITHOUT_EFFECT
 from trio_kafka_net.config.offsets import OffsetsConfig
+from trio_kafka_net.config.quotas import QuotaConfig
 from trio_kafka_net.config.settings import MAX_INT, MAX_LONG, describe, settings_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
@@ -58,6 +59,7 @@ def render_page() -> str:
         "Log": LogConfig,
         "Groups": GroupConfig,
         "Committed offsets": OffsetsConfig,
+        "Client quotas": QuotaConfig,
     }
     inherited = {key for each in slices.values() for key in settings_of(each)}
     own = {key: field for key, field in settings_of(BrokerConfig).items() if key not in inherited}

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "conformance.md"
 NUMBER = re.compile(
-    r"\b(SS|CQ|RC|RH|DQ|DN|SEL|NR|KC|MP|ID|KA|ER|CF|GX)-(\d+)(?:(?:\.\.|-)(\d+))?\b"
+    r"\b(SS|CQ|RC|RH|DQ|DN|SEL|NR|KC|MP|ID|KA|ER|TQ|CF|GX)-(\d+)(?:(?:\.\.|-)(\d+))?\b"
 )
 
 TITLES = {
@@ -36,6 +36,7 @@ TITLES = {
     "ID": "Connection ids",
     "KA": "Dispatch",
     "ER": "Bad requests",
+    "TQ": "Throttling and client quotas",
     "CF": "Configuration",
     "GX": "What Kafka's own tests leave open",
 }

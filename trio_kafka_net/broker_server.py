@@ -28,6 +28,7 @@ from trio_kafka_net.apis.registry import KafkaApis
 from trio_kafka_net.apis.request_observer import RequestObserver
 from trio_kafka_net.broker.local_broker import LocalBroker
 from trio_kafka_net.broker.metadata_cache import Endpoint
+from trio_kafka_net.broker.quota_metrics import quota_families
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.metrics.registry import MetricsRegistry
 from trio_kafka_net.network.metric_families import metric_families
@@ -79,6 +80,9 @@ class Broker:
         )
         """Its planes, Acceptors and Processors."""
         self.metrics.add_source(lambda: metric_families(self.socket_server))
+        self.metrics.add_source(lambda: quota_families(local.quotas, local.throttler))
+        # The control plane has no rates of addresses: a limit must not lock administration out.
+        local.quotas.limit_addresses(self.socket_server.data_plane.connection_quotas.set_ip_rate)
         data.pool = self.socket_server.data_plane.handler_pool
         if self.socket_server.control_plane is not None:
             control.pool = self.socket_server.control_plane.handler_pool

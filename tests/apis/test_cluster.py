@@ -4,6 +4,7 @@ import struct
 
 import pytest
 
+from trio_kafka_net.apis.features import FEATURES_EPOCH
 from trio_kafka_net.apis.registry import KafkaApis
 from trio_kafka_net.protocol.api_keys import ApiKey
 from trio_kafka_net.protocol.error_codes import ErrorCode
@@ -49,7 +50,16 @@ async def test_api_versions_are_those_of_the_plane(lab, plane, version):
         assert served[ApiKey.PRODUCE] == (3, 13)
         served[ApiKey.PRODUCE] = (0, 13)
     assert told == served
-    assert response.finalized_features_epoch == -1
+    # Features came with version 3; who asks before is told of none, at an unknown epoch.
+    told_features = [
+        (each.name, each.min_version_level, each.max_version_level)
+        for each in response.finalized_features
+    ]
+    assert told_features == ([("metadata.version", 27, 27)] if version >= 3 else [])
+    assert response.finalized_features_epoch == (FEATURES_EPOCH if version >= 3 else -1)
+    assert [
+        (each.name, each.min_version, each.max_version) for each in response.supported_features
+    ] == told_features
 
 
 @pytest.mark.parametrize("version", [5, 99, 32767])

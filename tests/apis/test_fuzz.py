@@ -17,12 +17,20 @@ from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.errors import LocalProtocolError
 from trio_kafka_net.protocol.headers import encode_request
 from trio_kafka_net.protocol.messages import (
+    AlterClientQuotasRequest,
+    AlterPartitionReassignmentsRequest,
     ApiVersionsRequest,
+    CreateAclsRequest,
     CreateTopicsRequest,
+    DeleteAclsRequest,
     DeleteGroupsRequest,
     DeleteTopicsRequest,
+    DescribeAclsRequest,
+    DescribeClientQuotasRequest,
     DescribeClusterRequest,
     DescribeGroupsRequest,
+    DescribeTopicPartitionsRequest,
+    ElectLeadersRequest,
     FindCoordinatorRequest,
     HeartbeatRequest,
     InitProducerIdRequest,
@@ -30,8 +38,10 @@ from trio_kafka_net.protocol.messages import (
     LeaveGroupRequest,
     ListGroupsRequest,
     ListOffsetsRequest,
+    ListPartitionReassignmentsRequest,
     MetadataRequest,
     SyncGroupRequest,
+    UpdateFeaturesRequest,
 )
 from trio_kafka_net.testing.client import RawClient
 
@@ -138,6 +148,51 @@ GOOD_REQUESTS = [
     ListGroupsRequest(),
     DescribeGroupsRequest(groups=["g"], include_authorized_operations=True),
     DeleteGroupsRequest(groups_names=["g"]),
+    DescribeClientQuotasRequest(
+        components=[DescribeClientQuotasRequest.ComponentData(entity_type="user", match="u")]
+    ),
+    # It takes quotas away: one that was set, of a byte a second, would be served for days.
+    AlterClientQuotasRequest(
+        entries=[
+            AlterClientQuotasRequest.EntryData(
+                entity=[
+                    AlterClientQuotasRequest.EntityData(entity_type="user", entity_name="u"),
+                    AlterClientQuotasRequest.EntityData(entity_type="client-id", entity_name=None),
+                ],
+                ops=[AlterClientQuotasRequest.OpData(key="producer_byte_rate", remove=True)],
+            )
+        ],
+        validate_only=True,
+    ),
+    UpdateFeaturesRequest(
+        feature_updates=[
+            UpdateFeaturesRequest.FeatureUpdateKey(feature="metadata.version", max_version_level=27)
+        ]
+    ),
+    ElectLeadersRequest(
+        topic_partitions=[ElectLeadersRequest.TopicPartitions(topic="t", partitions=[0, 9])]
+    ),
+    AlterPartitionReassignmentsRequest(
+        topics=[
+            AlterPartitionReassignmentsRequest.ReassignableTopic(
+                name="t",
+                partitions=[
+                    AlterPartitionReassignmentsRequest.ReassignablePartition(replicas=[1]),
+                    AlterPartitionReassignmentsRequest.ReassignablePartition(replicas=None),
+                ],
+            )
+        ]
+    ),
+    ListPartitionReassignmentsRequest(
+        topics=[ListPartitionReassignmentsRequest.Topics(name="t", partition_indexes=[0])]
+    ),
+    DescribeTopicPartitionsRequest(
+        topics=[DescribeTopicPartitionsRequest.TopicRequest(name="t")],
+        cursor=DescribeTopicPartitionsRequest.Cursor(topic_name="t", partition_index=1),
+    ),
+    DescribeAclsRequest(resource_name_filter="t"),
+    CreateAclsRequest(creations=[CreateAclsRequest.AclCreation(resource_name="t")]),
+    DeleteAclsRequest(filters=[DeleteAclsRequest.Filter(resource_name_filter="t")]),
 ]
 
 pieces = st.one_of(st.sampled_from(NASTY), st.binary(max_size=6))

@@ -10,9 +10,9 @@ Behaviour:
     * auto creation answers when the topic is there, so the client need not ask again; it makes at
       most 100 topics a request (the rest is unknown until the client asks again), and never an
       internal one
-    * there are no features: their epoch is unknown (-1)
+    * ApiVersions tells the features of ``features``, each finalized at its one level
 Version notes:
-    ApiVersions v3 client software name and version (KIP-511)
+    ApiVersions v3 client software name and version (KIP-511), features (KIP-584)
     Metadata v1 null topics are all topics, an empty list is none (v0: empty is all)
     Metadata v4 auto topic creation can be declined · v10, v11 topic ids in the answer only: in a
     request they, or a null name, are INVALID_REQUEST · v12 topic ids (KIP-516)
@@ -42,6 +42,7 @@ from trio_kafka_net.protocol.messages.metadata import MetadataRequest, MetadataR
 from trio_kafka_net.protocol.primitives import ZERO_UUID
 
 from .context import RequestContext
+from .features import FEATURES, FEATURES_EPOCH
 
 if TYPE_CHECKING:
     from .registry import Api, KafkaApis
@@ -51,12 +52,14 @@ _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
 _CLUSTER_OPERATIONS = 0b1_1111_1010_0000
 """One bit each: CREATE, ALTER, DESCRIBE, CLUSTER_ACTION, DESCRIBE_CONFIGS, ALTER_CONFIGS,
 IDEMPOTENT_WRITE."""
-_TOPIC_OPERATIONS = 0b1101_1111_1000
+TOPIC_OPERATIONS = 0b1101_1111_1000
 """One bit each: READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS."""
 _NOT_ASKED = -(2**31)
 
 _BROKER_ENDPOINTS = 1
 _TOPIC_IDS_SINCE = 12
+_NEVER_STRICT = 32767
+"""Whoever asks for metadata does not know the refusal of a change; Kafka's rule as well."""
 _MAX_TOPICS_MADE = 100
 """Topics that one Metadata request may make; each costs a few small files."""
 
@@ -80,7 +83,22 @@ def api_versions(ctx: RequestContext, request: ApiVersionsRequest) -> ApiVersion
         connection = ctx.request.connection
         connection.client_software_name = name
         connection.client_software_version = version
-    return ApiVersionsResponse(api_keys=[_range(api) for api in ctx.apis.values()])
+    return ApiVersionsResponse(
+        api_keys=[_range(api) for api in ctx.apis.values()],
+        supported_features=[
+            ApiVersionsResponse.SupportedFeatureKey(
+                name=each.name, min_version=each.level, max_version=each.level
+            )
+            for each in FEATURES
+        ],
+        finalized_features_epoch=FEATURES_EPOCH,
+        finalized_features=[
+            ApiVersionsResponse.FinalizedFeatureKey(
+                name=each.name, min_version_level=each.level, max_version_level=each.level
+            )
+            for each in FEATURES
+        ],
+    )
 
 
 def unsupported_api_versions(api: Api) -> ApiVersionsResponse:
@@ -144,9 +162,10 @@ async def _create_then_describe(
     ctx: RequestContext, request: MetadataRequest, asked: list[_AskedTopic], names: list[str]
 ) -> MetadataResponse:
     failures: dict[str, int] = {}
+    quota = ctx.mutation_quota(strict_since=_NEVER_STRICT)
     for name in names:
         try:
-            await ctx.broker.controller.create_topic(name)
+            await ctx.broker.controller.create_topic(name, admit=quota.record)
         except KafkaError as error:
             if error.code != ErrorCode.TOPIC_ALREADY_EXISTS:  # somebody was faster: fine
                 failures[name] = error.code
@@ -228,7 +247,7 @@ def _topic(topic: TopicMetadata, wants_operations: bool) -> MetadataResponse.Top
             )
             for index, state in enumerate(topic.partitions)
         ],
-        topic_authorized_operations=_TOPIC_OPERATIONS if wants_operations else _NOT_ASKED,
+        topic_authorized_operations=TOPIC_OPERATIONS if wants_operations else _NOT_ASKED,
     )
 
 

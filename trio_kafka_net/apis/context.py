@@ -10,6 +10,7 @@ from trio_kafka_net.network.handler_pool import RequestHandlerPool
 from trio_kafka_net.network.principal import KafkaPrincipal
 
 if TYPE_CHECKING:
+    from trio_kafka_net.broker.client_quotas import MutationQuota
     from trio_kafka_net.broker.local_broker import LocalBroker
 
     from .dispatch import KafkaRequest
@@ -69,6 +70,22 @@ class RequestContext:
     def is_privileged(self) -> bool:
         """Whether it came over the control plane."""
         return self.request.connection.is_privileged
+
+    def mutation_quota(self, *, strict_since: int) -> MutationQuota:
+        """What this request may change of the cluster; its answer says the delay, if any.
+
+        Args:
+            strict_since: first version of the API whose clients know what
+                THROTTLING_QUOTA_EXCEEDED means; what older ones ask for happens, and they wait
+                afterwards.
+
+        Source: Kafka ``ControllerMutationQuotaManager.newQuotaFor`` (KIP-599).
+        """
+        quota = self.broker.quotas.mutation_quota(
+            self.principal.name, self.client_id, is_strict=self.api_version >= strict_since
+        )
+        self.request.mutation_quota = quota
+        return quota
 
     def parked(self, reason: str) -> AbstractAsyncContextManager[None]:
         """Wait without occupying a request handler.

@@ -39,8 +39,10 @@ from trio_kafka_net.protocol.message import Message
 from .cluster import unsupported_api_versions
 from .context import NO_RESPONSE, RequestContext
 from .registry import Answer, Api, ApiTable
+from .throttling import ClientThrottle
 
 if TYPE_CHECKING:
+    from trio_kafka_net.broker.client_quotas import MutationQuota
     from trio_kafka_net.broker.local_broker import LocalBroker
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class KafkaRequest(Request):
         "client_software_version",
         "correlation_id",
         "message",
+        "mutation_quota",
         "response",
         "response_version",
     )
@@ -72,6 +75,8 @@ class KafkaRequest(Request):
     client_software_version: str
     message: Message | None
     """The body, once a handler has decoded it, until the request is over."""
+    mutation_quota: MutationQuota | None
+    """What it may change of the cluster, if its handler asked."""
     response: Message | None
     """What it is answered with, if that is a message, until the request is over."""
     response_version: int
@@ -93,6 +98,8 @@ class ApiDispatcher:
         """Serve what ``table`` has; ``pool`` must be set before the first request."""
         self._broker = broker
         self._table = table
+        self._quotas = broker.quotas
+        self._throttle = ClientThrottle(broker.quotas, broker.throttler)
         self.pool: RequestHandlerPool | None = None
         """The handlers of the plane, where parked requests are counted."""
 
@@ -125,7 +132,7 @@ class ApiDispatcher:
         request.body_position = body_position
         request.client_software_name = connection.client_software_name
         request.client_software_version = connection.client_software_version
-        request.message = request.response = None
+        request.message = request.response = request.mutation_quota = None
         return request
 
     def handle(self, request: Request) -> Awaitable[None] | None:
@@ -167,8 +174,12 @@ class ApiDispatcher:
 
     def _answer(self, request: KafkaRequest, message: Message, answer: Answer) -> None:
         if answer is NO_RESPONSE:
+            if self._quotas.is_enforced:
+                self._throttle.charge_unanswered(request)
             request.respond_nothing()
         elif isinstance(answer, Send):
+            if self._quotas.is_enforced:
+                self._throttle.charge_opaque(request)
             request.respond(answer)
         elif answer is None:
             forgotten = LocalProtocolError(f"the handler of {request.api.key.name} returned None")
@@ -181,6 +192,8 @@ class ApiDispatcher:
 
     def _respond(self, request: KafkaRequest, version: int, response: Message) -> None:
         api = request.api
+        if self._quotas.is_enforced:
+            response = self._throttle.charge(request, version, response)
         request.response = response
         request.response_version = version
         out = response_header(api.key, version, request.correlation_id)

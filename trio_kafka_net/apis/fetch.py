@@ -105,7 +105,11 @@ class _Reader:
         """
         self.keys = []
         self.is_enough = False
-        max_bytes = min(self.request.max_bytes, self.ctx.broker.config.fetch_max_bytes)
+        ctx = self.ctx
+        max_bytes = min(self.request.max_bytes, ctx.broker.config.fetch_max_bytes)
+        if ctx.broker.quotas.is_enforced:
+            most = ctx.broker.quotas.most_fetch_bytes(ctx.principal.name, ctx.client_id)
+            max_bytes = int(min(max_bytes, most))
         self._bytes_left = max_bytes
         self._bytes_read = 0
         response = self._response = FetchResponse()

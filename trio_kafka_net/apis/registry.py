@@ -60,6 +60,9 @@ CONTROL_PLANE_APIS = CONTROLLER_APIS | {
     ApiKey.SASL_HANDSHAKE,
     ApiKey.SASL_AUTHENTICATE,
     ApiKey.ELECT_LEADERS,
+    ApiKey.ALTER_PARTITION_REASSIGNMENTS,
+    ApiKey.LIST_PARTITION_REASSIGNMENTS,
+    ApiKey.UPDATE_FEATURES,
     ApiKey.CREATE_TOPICS,
     ApiKey.DELETE_TOPICS,
     ApiKey.CREATE_PARTITIONS,
@@ -135,7 +138,9 @@ class KafkaApis:
     def default(cls) -> KafkaApis:
         """A fresh registry with every API that a broker serves by itself."""
         from . import (
+            acls,
             cluster,
+            features,
             fetch,
             group_admin,
             group_members,
@@ -143,14 +148,18 @@ class KafkaApis:
             groups,
             offset_fetch,
             offsets,
+            partition_admin,
             produce,
+            quotas,
             topics,
             transactions,
         )
 
         apis = cls()
         for family in (
+            acls,
             cluster,
+            features,
             fetch,
             group_admin,
             group_members,
@@ -158,7 +167,9 @@ class KafkaApis:
             groups,
             offset_fetch,
             offsets,
+            partition_admin,
             produce,
+            quotas,
             topics,
             transactions,
         ):

@@ -38,6 +38,8 @@ _LAST_DEPRECATED: Final = {
 _NOT_SERVED: Final = -1
 """Version under which an ApiVersions of any other version is counted: clients choose it."""
 
+_NO_BYTES: Final = memoryview(b"")
+
 _ERROR_NAMES: Final = {code.value: code.name for code in ErrorCode}
 
 
@@ -98,8 +100,10 @@ class RequestObserver:
                 ),
                 is_deprecated=served.is_deprecated,
             )
-        # An idle handler keeps its last request alive; it need not keep a whole response.
+        # An idle handler keeps its last request alive, and so does a throttled connection: neither
+        # need keep a whole frame or response.
         request.message = request.response = None
+        request.payload = _NO_BYTES
 
     def _learn(self, key: ApiKey, version: int) -> _Served:
         return _Served(

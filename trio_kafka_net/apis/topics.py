@@ -7,6 +7,9 @@ Behaviour:
     * a request that makes more than 10000 topics, settings and partitions fails as a whole
     * every description says what the topic will have, also when it is only validated; its id is
       zero then
+    * partitions made and deleted count for controller_mutation_rate, checked ones too; when it is
+      used up the rest of a request is refused with THROTTLING_QUOTA_EXCEEDED (CreateTopics v6,
+      DeleteTopics v5), or for older versions done and waited for (KIP-599)
     * directories are made and removed in a worker thread
 Version notes:
     DeleteTopics v3 TOPIC_DELETION_DISABLED, before it was INVALID_REQUEST
@@ -19,6 +22,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from trio_kafka_net.broker.client_quotas import MutationQuota
 from trio_kafka_net.broker.controller import ConfigSource
 from trio_kafka_net.broker.metadata_cache import TopicMetadata
 from trio_kafka_net.errors import KafkaError
@@ -37,6 +41,8 @@ _MAX_RECORDS = 10_000
 """What one request may make; Kafka's ``MAX_RECORDS_PER_USER_OP``."""
 _CLUSTER_METADATA = "__cluster_metadata"
 _DELETION_DISABLED_SINCE = 3
+_STRICT_CREATION_SINCE = 6
+_STRICT_DELETION_SINCE = 5
 
 # {where a value comes from: number of Kafka's ConfigSource}
 _SOURCES = {
@@ -58,12 +64,13 @@ async def create_topics(ctx: RequestContext, request: CreateTopicsRequest) -> Cr
     """Create topics, or only check that they could be."""
     _check_size(ctx, request)
     times = Counter(topic.name for topic in request.topics)
+    quota = ctx.mutation_quota(strict_since=_STRICT_CREATION_SINCE)
     results = []
     for name, asked in {topic.name: topic for topic in request.topics}.items():
         try:
             if times[name] > 1:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
-            results.append(await _create(ctx, asked, request.validate_only))
+            results.append(await _create(ctx, asked, request.validate_only, quota))
         except KafkaError as error:
             results.append(
                 CreateTopicsResponse.CreatableTopicResult(
@@ -98,7 +105,10 @@ def _check_size(ctx: RequestContext, request: CreateTopicsRequest) -> None:
 
 
 async def _create(
-    ctx: RequestContext, asked: CreateTopicsRequest.CreatableTopic, validate_only: bool
+    ctx: RequestContext,
+    asked: CreateTopicsRequest.CreatableTopic,
+    validate_only: bool,
+    quota: MutationQuota,
 ) -> CreateTopicsResponse.CreatableTopicResult:
     if asked.name == _CLUSTER_METADATA:
         raise KafkaError(
@@ -116,6 +126,7 @@ async def _create(
         replication_factor=None if replicas == _DEFAULT else replicas,
         configs={config.name: config.value for config in asked.configs},
         validate_only=validate_only,
+        admit=quota.record,
     )
     return CreateTopicsResponse.CreatableTopicResult(
         name=asked.name,
@@ -200,7 +211,7 @@ async def delete_topics(ctx: RequestContext, request: DeleteTopicsRequest) -> De
             found.append((result, _find(ctx, name, topic_id)))
         except KafkaError as error:
             result.error_code, result.error_message = error.code, error.message
-    await _delete(ctx, found)
+    await _delete(ctx, found, ctx.mutation_quota(strict_since=_STRICT_DELETION_SINCE))
     return DeleteTopicsResponse(responses=results)
 
 
@@ -223,7 +234,9 @@ def _find(ctx: RequestContext, name: str | None, topic_id: bytes) -> TopicMetada
 
 
 async def _delete(
-    ctx: RequestContext, found: list[tuple[DeletableTopicResult, TopicMetadata]]
+    ctx: RequestContext,
+    found: list[tuple[DeletableTopicResult, TopicMetadata]],
+    quota: MutationQuota,
 ) -> None:
     times = Counter(topic.topic_id for _, topic in found)
     for result, topic in found:
@@ -233,6 +246,7 @@ async def _delete(
                 raise KafkaError(
                     ErrorCode.INVALID_REQUEST, "The topic is there by its name and by its id."
                 )
+            quota.record(len(topic.partitions))
             await ctx.broker.controller.delete_topic(topic.name, topic_id=topic.topic_id)
         except KafkaError as error:
             result.error_code, result.error_message = error.code, error.message

@@ -120,6 +120,7 @@ class Controller:
         replication_factor: int | None = None,
         configs: Mapping[str, str | None] | None = None,
         validate_only: bool = False,
+        admit: Callable[[int], None] | None = None,
     ) -> TopicMetadata:
         """Make a topic whose partitions this node leads.
 
@@ -129,6 +130,8 @@ class Controller:
             replication_factor: None is ``default.replication.factor``.
             configs: {Kafka's name: value}, what the topic sets itself.
             validate_only: check, and make nothing.
+            admit: called with the number of partitions when all is checked and nothing made; it
+                may raise.
 
         Returns:
             The topic, or what it would be.
@@ -145,6 +148,8 @@ class Controller:
             self._metadata.check_new_topic(name)
             settings = self._check_configs(configs or {})
             count = self._check_counts(partitions, replication_factor)
+            if admit is not None:
+                admit(count)
             assignments = [(self._node_id,)] * count
             planned = MetadataCache(self._metadata)
             if validate_only:

@@ -21,6 +21,7 @@ import trio
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.errors import ConfigError, KafkaError, StorageError
 
+from .client_quotas import ClientQuotas
 from .controller import Controller, TopicDefaults
 from .coordinator.group_coordinator import GroupCoordinator
 from .coordinator.offset_expiry import OffsetExpiry
@@ -31,6 +32,7 @@ from .log.log_manager import LogManager, LogManagerConfig
 from .metadata_cache import BrokerMetadata, Endpoint, MetadataCache
 from .producer_ids import ProducerIds
 from .replica_manager import ReplicaManager
+from .throttler import Throttler
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +72,7 @@ class LocalBroker:
         config: BrokerConfig,
         log_manager: LogManager,
         metadata: MetadataCache,
+        quotas: ClientQuotas,
         *,
         now_ms: Callable[[], int],
         new_uuid: Callable[[], bytes],
@@ -107,6 +110,10 @@ class LocalBroker:
         )
         """Consumer groups and their members."""
         self.offsets.groups = self.groups
+        self.quotas = quotas
+        """What clients may use up."""
+        self.throttler = Throttler()
+        """Holds those back that are over their quotas."""
         self._log_manager = log_manager
         self._is_stopping = False
         # Requests that wait for records, each with the scope that ends its wait.
@@ -145,12 +152,18 @@ class LocalBroker:
                 if config.trio_in_memory
                 else Path(config.log_dirs[0])
             )
-            log_manager, metadata = await trio.to_thread.run_sync(
+            log_manager, metadata, quotas = await trio.to_thread.run_sync(
                 _open_logs, config, directory, now_ms, new_uuid
             )
             cleanup.callback(log_manager.close)
             broker = cls(
-                config, log_manager, metadata, now_ms=now_ms, new_uuid=new_uuid, cleanup=cleanup
+                config,
+                log_manager,
+                metadata,
+                quotas,
+                now_ms=now_ms,
+                new_uuid=new_uuid,
+                cleanup=cleanup,
             )
             await broker.controller.start()
         except (OSError, KafkaError) as error:
@@ -223,14 +236,18 @@ class LocalBroker:
     async def run_services(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Flush logs, apply retention, and look after groups and their offsets, until cancelled.
+        """Run what a broker does beside its requests, until cancelled.
+
+        That is: flush logs and apply retention, look after groups and their offsets, let throttled
+        clients go on.
 
         Cancellation: what a worker thread has begun is completed first.
         """
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self._log_manager.run)
-            nursery.start_soon(self._keep_offsets)
-            await nursery.start(self.groups.run)
+        async with trio.open_nursery() as services:
+            services.start_soon(self.throttler.run)
+            services.start_soon(self._keep_offsets)
+            await services.start(self.groups.run)
+            await services.start(self._log_manager.run)
             task_status.started()
 
     async def _keep_offsets(self) -> None:
@@ -261,9 +278,10 @@ def _open_logs(
     directory: Path,
     now_ms: Callable[[], int],
     new_uuid: Callable[[], bytes],
-) -> tuple[LogManager, MetadataCache]:
+) -> tuple[LogManager, MetadataCache, ClientQuotas]:
     """Open the data directory; blocks, for a worker thread."""
     metadata = MetadataCache.load(directory)
+    quotas = ClientQuotas.load(directory, config)
     log_manager = LogManager.open(
         LogManagerConfig(
             data_dir=directory,
@@ -276,4 +294,4 @@ def _open_logs(
         now_ms=now_ms,
         new_uuid=new_uuid,
     )
-    return log_manager, metadata
+    return log_manager, metadata, quotas

@@ -25,6 +25,7 @@ from .groups import GroupConfig
 from .known_keys import ALIASES, check_known
 from .listener_overrides import ListenerOverrides, read_overrides, split_key
 from .offsets import OffsetsConfig
+from .quotas import QuotaConfig
 from .settings import MAX_INT, MAX_LONG, describe, from_text, setting, settings_of
 
 _MS_PER_MINUTE = 60 * 1000
@@ -357,7 +358,7 @@ class LogConfig:
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class BrokerConfig(SocketServerConfig, LogConfig, GroupConfig, OffsetsConfig):
+class BrokerConfig(SocketServerConfig, LogConfig, GroupConfig, OffsetsConfig, QuotaConfig):
     """Everything that a broker is told at its start.
 
     Raises:

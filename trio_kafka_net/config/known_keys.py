@@ -43,7 +43,7 @@ WITHOUT_EFFECT = frozenset(
     controller.quorum.election.timeout.ms controller.quorum.fetch.max.bytes
     controller.quorum.fetch.snapshot.max.bytes controller.quorum.fetch.timeout.ms
     controller.quorum.request.timeout.ms controller.quorum.retry.backoff.ms
-    controller.quorum.voters controller.quota.window.num controller.quota.window.size.seconds
+    controller.quorum.voters
     controller.socket.timeout.ms cordoned.log.dirs create.topic.policy.class.name
     delegation.token.expiry.check.interval.ms delegation.token.expiry.time.ms
     delegation.token.max.lifetime.ms delegation.token.secret.key
@@ -81,7 +81,7 @@ WITHOUT_EFFECT = frozenset(
     log.message.downconversion.enable log.message.format.version
     log.message.timestamp.difference.max.ms log.preallocate log.roll.jitter.hours
     log.roll.jitter.ms log.segment.delete.delay.ms max.incremental.fetch.session.cache.slots
-    max.request.partition.size.limit metadata.log.dir
+    metadata.log.dir
     metadata.log.max.record.bytes.between.snapshots metadata.log.max.snapshot.interval.ms
     metadata.log.segment.bytes metadata.log.segment.min.bytes metadata.log.segment.ms
     metadata.max.idle.interval.ms metadata.max.retention.bytes metadata.max.retention.ms
@@ -92,7 +92,7 @@ WITHOUT_EFFECT = frozenset(
     password.encoder.iterations password.encoder.key.length password.encoder.keyfactory.algorithm
     password.encoder.old.secret password.encoder.secret principal.builder.class process.roles
     producer.id.expiration.check.interval.ms producer.id.expiration.ms
-    producer.purgatory.purge.interval.requests quota.window.num quota.window.size.seconds
+    producer.purgatory.purge.interval.requests
     remote.fetch.max.wait.ms remote.list.offsets.request.timeout.ms
     remote.log.index.file.cache.total.size.bytes remote.log.manager.copier.thread.pool.size
     remote.log.manager.copy.max.bytes.per.second remote.log.manager.copy.quota.window.num

@@ -120,6 +120,62 @@ PURGATORY_SIZE: Final = Metric(
     origin="kafka.server:type=DelayedOperationPurgatory,name=PurgatorySize",
 )
 
+# -- client quotas --------------------------------------------------------------------------------
+
+# The names are those of the JMX exporter's example rules; ``resource`` is Kafka's kind of quota.
+_SHARED_BY = ("resource", "user", "clientId")
+
+QUOTA_BYTE_RATE: Final = Metric(
+    "kafka_server_quota_byte_rate",
+    "gauge",
+    _SHARED_BY,
+    "Bytes per second as they are compared with the quota, of clients that have one.",
+    origin="kafka.server:type={Produce,Fetch},user=*,client-id=* byte-rate",
+)
+QUOTA_REQUEST_TIME: Final = Metric(
+    "kafka_server_quota_request_time",
+    "gauge",
+    _SHARED_BY,
+    "Percent of one request handler's time, of clients that have a quota for it.",
+    origin="kafka.server:type=Request,user=*,client-id=* request-time",
+)
+QUOTA_TOKENS: Final = Metric(
+    "kafka_server_quota_tokens",
+    "gauge",
+    _SHARED_BY,
+    "Partitions that may be made or deleted at once, of clients that have a quota for it.",
+    origin="kafka.server:type=ControllerMutation,user=*,client-id=* tokens",
+)
+QUOTA_QUEUE_SIZE: Final = Metric(
+    "kafka_server_quota_queue_size",
+    "gauge",
+    ("resource",),
+    "Connections that are held back now.",
+    origin="kafka.server:type={Produce,Fetch,Request,ControllerMutation} queue-size",
+)
+QUOTA_THROTTLES: Final = Metric(
+    "trio_kafka_quota_throttles_total",
+    "counter",
+    _SHARED_BY,
+    "Requests whose clients were told to wait.",
+)
+QUOTA_THROTTLE_TIME: Final = Metric(
+    "trio_kafka_quota_throttle_seconds_total",
+    "counter",
+    _SHARED_BY,
+    "Time that they were told to wait, added up.",
+    scale=1e-3,
+    origin="kafka.server:type={Produce,Fetch,Request,ControllerMutation} throttle-time",
+)
+QUOTA_EXEMPT_TIME: Final = Metric(
+    "trio_kafka_quota_exempt_seconds_total",
+    "counter",
+    (),
+    "Time of request handlers that no client was charged for; counted while there are quotas.",
+    scale=NS,
+    origin="kafka.server:type=Request exempt-request-time",
+)
+
 # -- Processors -----------------------------------------------------------------------------------
 
 _PROCESSOR = ("plane", "listener", "networkProcessor")

@@ -115,7 +115,7 @@ class IpQuotas:
 
         Source: Kafka ``updateIpConnectionRateQuota``; KIP-612.
         """
-        key = None if address is None else _literal(address)
+        key = None if address is None else literal_address(address)
         if rate is not None and rate < 0:
             raise ConfigError(f"connection_creation_rate={rate}: must be 0 or more")
         if self._rates.get(key) == rate:
@@ -181,7 +181,12 @@ class IpQuotas:
         self._sweep_above = max(_SWEEP_ABOVE, 2 * len(self._buckets))
 
 
-def _literal(address: str) -> str:
+def literal_address(address: str) -> str:
+    """An address in its one spelling, without a scope.
+
+    Raises:
+        ConfigError: it is none; names are not looked up.
+    """
     try:
         parsed = ipaddress.ip_address(without_scope(plain_address(address)))
     except ValueError:

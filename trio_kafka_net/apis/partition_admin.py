@@ -1,0 +1,327 @@
+"""Leaders and replicas of partitions: elections, reassignments, and their description.
+
+Versions: ElectLeaders 0-2, AlterPartitionReassignments 0-1, ListPartitionReassignments 0-0,
+    DescribeTopicPartitions 0-0.
+Behaviour:
+    * the preferred leader leads, so no election is needed; asked about all partitions, those that
+      need none are not listed
+    * every partition has its one replica on this broker: to assign it there changes nothing,
+      nothing else can be assigned, and no reassignment is ever in progress
+    * DescribeTopicPartitions lists topics by name, from a cursor on, and not more partitions than
+      the request and max.request.partition.size.limit allow; a topic asked for twice comes once
+    * more than 50000 partitions or replicas in one request close the connection
+Version notes:
+    ElectLeaders v1 unclean elections, error code of the whole (KIP-460) · v2 flexible
+    AlterPartitionReassignments v1 can forbid that the number of replicas changes (KIP-860)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from trio_kafka_net.broker.metadata_cache import TopicMetadata, validate_topic_name
+from trio_kafka_net.errors import CloseConnection, KafkaError
+from trio_kafka_net.protocol.error_codes import ErrorCode
+from trio_kafka_net.protocol.messages.alter_partition_reassignments import (
+    AlterPartitionReassignmentsRequest,
+    AlterPartitionReassignmentsResponse,
+)
+from trio_kafka_net.protocol.messages.describe_topic_partitions import (
+    DescribeTopicPartitionsRequest,
+    DescribeTopicPartitionsResponse,
+)
+from trio_kafka_net.protocol.messages.elect_leaders import (
+    ElectLeadersRequest,
+    ElectLeadersResponse,
+)
+from trio_kafka_net.protocol.messages.list_partition_reassignments import (
+    ListPartitionReassignmentsRequest,
+    ListPartitionReassignmentsResponse,
+)
+from trio_kafka_net.protocol.primitives import MAX_REQUEST_ELEMENTS
+
+from .cluster import TOPIC_OPERATIONS
+from .context import RequestContext
+
+if TYPE_CHECKING:
+    from .registry import KafkaApis
+
+_PREFERRED: Final = 0
+_UNCLEAN: Final = 1
+
+_TOPICS_PER_PASS: Final = 200
+"""Looked up between two checkpoints: topics that do not exist count for no limit of a page."""
+
+PartitionResult = ElectLeadersResponse.PartitionResult
+ReassignedPartition = AlterPartitionReassignmentsResponse.ReassignablePartitionResponse
+DescribedTopic = DescribeTopicPartitionsResponse.Topic
+Cursor = DescribeTopicPartitionsResponse.Cursor
+
+
+def register(apis: KafkaApis) -> None:
+    """Serve this family."""
+    apis.add(elect_leaders, key=ElectLeadersRequest.API_KEY, error_response=_elect_leaders_error)
+    apis.add(
+        alter_partition_reassignments,
+        key=AlterPartitionReassignmentsRequest.API_KEY,
+    )
+    apis.add(
+        list_partition_reassignments,
+        key=ListPartitionReassignmentsRequest.API_KEY,
+    )
+    apis.add(
+        describe_topic_partitions,
+        key=DescribeTopicPartitionsRequest.API_KEY,
+        error_response=_describe_topic_partitions_error,
+    )
+
+
+def _check_size(lengths: Iterable[int]) -> None:
+    """Bound arrays of numbers, which the decoder lets be as long as the frame allows.
+
+    Raises:
+        CloseConnection: together they are longer than the arrays of structs may be.
+    """
+    total = sum(lengths)
+    if total > MAX_REQUEST_ELEMENTS:
+        raise CloseConnection(f"{total} numbers in a request, {MAX_REQUEST_ELEMENTS} are allowed")
+
+
+# -- elections ------------------------------------------------------------------------------------
+
+
+def elect_leaders(ctx: RequestContext, request: ElectLeadersRequest) -> ElectLeadersResponse:
+    """Have partitions led by their preferred leaders, or by any replica.
+
+    Source: Kafka ``ReplicationControlManager.electLeaders`` (4.1).
+    """
+    asked = request.topic_partitions
+    if asked is not None and not asked:
+        return ElectLeadersResponse()
+    _check_size(len(topic.partitions) for topic in asked or [])
+    if request.election_type not in (_PREFERRED, _UNCLEAN):
+        raise KafkaError(
+            ErrorCode.INVALID_REQUEST, f"Unknown election type {request.election_type}"
+        )
+    wanted: list[tuple[str, Iterable[int]]]
+    if asked is None:
+        wanted = [(each.name, range(len(each.partitions))) for each in ctx.broker.metadata]
+    else:
+        wanted = [(each.topic, each.partitions) for each in asked]
+    results = []
+    for topic, indexes in wanted:
+        elected = [_elect(ctx, topic, index, request.election_type) for index in indexes]
+        if asked is None:
+            elected = [each for each in elected if each.error_code != ErrorCode.ELECTION_NOT_NEEDED]
+        results.append(
+            ElectLeadersResponse.ReplicaElectionResult(topic=topic, partition_result=elected)
+        )
+    return ElectLeadersResponse(replica_election_results=results)
+
+
+def _elect(ctx: RequestContext, topic: str, index: int, election_type: int) -> PartitionResult:
+    found = ctx.broker.metadata.get_topic(topic)
+    if found is None:
+        code, text = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"No such topic as {topic}"
+    elif not 0 <= index < len(found.partitions):
+        code, text = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"No such partition as {topic}-{index}"
+    elif found.partitions[index].leader_id >= 0:  # with one replica, it is the preferred one
+        code, text = (
+            ErrorCode.ELECTION_NOT_NEEDED,
+            "Leader election not needed for topic partition.",
+        )
+    elif election_type == _PREFERRED:
+        code, text = (
+            ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE,
+            "The preferred leader was not available.",
+        )
+    else:
+        code, text = (
+            ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE,
+            "Eligible topic partition leaders are not available.",
+        )
+    return PartitionResult(partition_id=index, error_code=code, error_message=text)
+
+
+def _elect_leaders_error(
+    request: ElectLeadersRequest, code: ErrorCode, text: str | None
+) -> ElectLeadersResponse:
+    return ElectLeadersResponse(
+        error_code=code,
+        replica_election_results=[
+            ElectLeadersResponse.ReplicaElectionResult(
+                topic=topic.topic,
+                partition_result=[
+                    PartitionResult(partition_id=index, error_code=code, error_message=text)
+                    for index in topic.partitions
+                ],
+            )
+            for topic in request.topic_partitions or []
+        ],
+    )
+
+
+# -- reassignments --------------------------------------------------------------------------------
+
+
+def alter_partition_reassignments(
+    ctx: RequestContext, request: AlterPartitionReassignmentsRequest
+) -> AlterPartitionReassignmentsResponse:
+    """Move partitions to other brokers, of which there are none.
+
+    Source: Kafka ``ReplicationControlManager.alterPartitionReassignments`` (4.1).
+    """
+    _check_size(len(each.replicas or ()) for topic in request.topics for each in topic.partitions)
+    return AlterPartitionReassignmentsResponse(
+        allow_replication_factor_change=request.allow_replication_factor_change,
+        error_message=None,
+        responses=[
+            AlterPartitionReassignmentsResponse.ReassignableTopicResponse(
+                name=topic.name,
+                partitions=[
+                    _reassign(ctx, topic.name, each.partition_index, each.replicas)
+                    for each in topic.partitions
+                ],
+            )
+            for topic in request.topics
+        ],
+    )
+
+
+def _reassign(
+    ctx: RequestContext, topic: str, index: int, replicas: list[int] | None
+) -> ReassignedPartition:
+    answer = ReassignedPartition(partition_index=index, error_message=None)
+    try:
+        found = ctx.broker.metadata.get_topic(topic)
+        if found is None:
+            raise KafkaError(
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find a topic named {topic}."
+            )
+        if not 0 <= index < len(found.partitions):
+            raise KafkaError(
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find partition {topic}:{index}."
+            )
+        if replicas is None:
+            raise KafkaError(ErrorCode.NO_REASSIGNMENT_IN_PROGRESS)
+        _check_replicas(ctx, replicas)
+    except KafkaError as error:
+        answer.error_code, answer.error_message = error.code, error.message
+    return answer
+
+
+def _check_replicas(ctx: RequestContext, replicas: list[int]) -> None:
+    """Refuse an assignment that this broker alone cannot carry out.
+
+    Source: Kafka ``ReplicationControlManager.validateManualPartitionAssignment``.
+    """
+    here = ctx.broker.node_id
+    reason = "an empty replica list."
+    for number, broker in enumerate(sorted(replicas)):
+        if broker != here:
+            reason = f"broker {broker}, but no such broker is registered."
+            break
+        if number:
+            reason = f"the broker {broker} more than once."
+            break
+    else:
+        if replicas:
+            return
+    raise KafkaError(
+        ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"The manual partition assignment includes {reason}"
+    )
+
+
+def list_partition_reassignments(
+    ctx: RequestContext, request: ListPartitionReassignmentsRequest
+) -> ListPartitionReassignmentsResponse:
+    """List the reassignments in progress: none."""
+    return ListPartitionReassignmentsResponse(error_message=None)
+
+
+# -- description ----------------------------------------------------------------------------------
+
+
+async def describe_topic_partitions(
+    ctx: RequestContext, request: DescribeTopicPartitionsRequest
+) -> DescribeTopicPartitionsResponse:
+    """Describe topics page by page (KIP-966).
+
+    Source: Kafka ``DescribeTopicPartitionsRequestHandler`` (4.1).
+    """
+    cursor = request.cursor
+    begin = "" if cursor is None else cursor.topic_name
+    if request.topics:
+        names = sorted({topic.name for topic in request.topics if topic.name >= begin})
+        if cursor is not None and begin not in names:
+            raise KafkaError(ErrorCode.INVALID_REQUEST)
+    else:
+        names = [topic.name for topic in ctx.broker.metadata if topic.name >= begin]
+    if cursor is not None and cursor.partition_index < 0:
+        raise KafkaError(ErrorCode.INVALID_REQUEST)
+    most = ctx.broker.config.max_request_partition_size_limit
+    room = max(1, min(most, request.response_partition_limit))
+    response = DescribeTopicPartitionsResponse()
+    for number, name in enumerate(names, 1):
+        if number % _TOPICS_PER_PASS == 0:
+            await trio.lowlevel.checkpoint()
+        if not room:
+            response.next_cursor = Cursor(topic_name=name, partition_index=0)
+            break
+        first = cursor.partition_index if cursor is not None and name == begin else 0
+        topic = ctx.broker.metadata.get_topic(name)
+        if topic is None:
+            if request.topics:  # or else it was deleted since
+                response.topics.append(_unknown_topic(name))
+            continue
+        end = min(first + room, len(topic.partitions))
+        response.topics.append(_topic(topic, first, end))
+        room -= max(0, end - first)
+        if end < len(topic.partitions):
+            response.next_cursor = Cursor(topic_name=name, partition_index=end)
+            break
+    return response
+
+
+def _unknown_topic(name: str) -> DescribedTopic:
+    code = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
+    try:
+        validate_topic_name(name)
+    except KafkaError:
+        code = ErrorCode.INVALID_TOPIC_EXCEPTION
+    return DescribedTopic(error_code=code, name=name, topic_authorized_operations=TOPIC_OPERATIONS)
+
+
+def _topic(topic: TopicMetadata, first: int, end: int) -> DescribedTopic:
+    return DescribedTopic(
+        name=topic.name,
+        topic_id=topic.topic_id,
+        is_internal=topic.is_internal,
+        partitions=[
+            DescribeTopicPartitionsResponse.Partition(
+                error_code=ErrorCode.NONE
+                if state.leader_id >= 0
+                else ErrorCode.LEADER_NOT_AVAILABLE,
+                partition_index=index,
+                leader_id=state.leader_id,
+                leader_epoch=state.leader_epoch,
+                replica_nodes=list(state.replicas),
+                isr_nodes=list(state.isr),
+                eligible_leader_replicas=[],
+                last_known_elr=[],
+            )
+            for index, state in enumerate(topic.partitions[first:end], first)
+        ],
+        topic_authorized_operations=TOPIC_OPERATIONS,
+    )
+
+
+def _describe_topic_partitions_error(
+    request: DescribeTopicPartitionsRequest, code: ErrorCode, text: str | None
+) -> DescribeTopicPartitionsResponse:
+    return DescribeTopicPartitionsResponse(
+        topics=[DescribedTopic(error_code=code, name=topic.name) for topic in request.topics]
+    )
