@@ -40,6 +40,9 @@ from trio_kafka_net.protocol.messages import (
     ListOffsetsRequest,
     ListPartitionReassignmentsRequest,
     MetadataRequest,
+    OffsetCommitRequest,
+    OffsetDeleteRequest,
+    OffsetFetchRequest,
     SyncGroupRequest,
     UpdateFeaturesRequest,
 )
@@ -148,6 +151,41 @@ GOOD_REQUESTS = [
     ListGroupsRequest(),
     DescribeGroupsRequest(groups=["g"], include_authorized_operations=True),
     DeleteGroupsRequest(groups_names=["g"]),
+    OffsetCommitRequest(
+        group_id="s",
+        retention_time_ms=5,
+        topics=[
+            OffsetCommitRequest.Topic(
+                name="t",
+                topic_id=TOPIC_ID,
+                partitions=[
+                    OffsetCommitRequest.Partition(
+                        partition_index=0, committed_offset=5, committed_metadata="m"
+                    )
+                ],
+            )
+        ],
+    ),
+    OffsetFetchRequest(
+        group_id="s",
+        topics=[OffsetFetchRequest.Topic(name="t", partition_indexes=[0, 7])],
+        groups=[
+            OffsetFetchRequest.Group(
+                group_id="s",
+                topics=[
+                    OffsetFetchRequest.Topics(name="t", topic_id=TOPIC_ID, partition_indexes=[0, 7])
+                ],
+            )
+        ],
+    ),
+    OffsetDeleteRequest(
+        group_id="s",
+        topics=[
+            OffsetDeleteRequest.Topic(
+                name="t", partitions=[OffsetDeleteRequest.Partition(partition_index=0)]
+            )
+        ],
+    ),
     DescribeClientQuotasRequest(
         components=[DescribeClientQuotasRequest.ComponentData(entity_type="user", match="u")]
     ),

@@ -252,7 +252,7 @@ async def test_failed_request_is_charged_once(open_lab, mock_clock):
     """An answer that cannot be encoded is replaced by an error; both carry the delay."""
     apis = KafkaApis.default()
 
-    @apis.handler()
+    @apis.handler(replace=True)
     def heartbeat(ctx, request: HeartbeatRequest) -> HeartbeatResponse:
         return HeartbeatResponse(error_code="no number")
 
@@ -270,7 +270,7 @@ async def test_answer_of_bytes_is_charged_too(open_lab, mock_clock):
     """Nothing can be told in it, but the connection is held back."""
     apis = KafkaApis.default()
 
-    @apis.handler()
+    @apis.handler(replace=True)
     def heartbeat(ctx, request: HeartbeatRequest) -> Send:
         return Send([struct.pack(">ih", ctx.request.correlation_id, 7)])
 
@@ -286,7 +286,7 @@ async def test_answer_of_bytes_is_charged_too(open_lab, mock_clock):
 async def test_time_that_a_request_is_parked_costs_nothing(open_lab, mock_clock, was_parked):
     apis = KafkaApis.default()
 
-    @apis.handler()
+    @apis.handler(replace=True)
     def heartbeat(ctx, request: HeartbeatRequest) -> HeartbeatResponse:
         minute = 60_000_000_000
         ctx.request.dequeue_time_ns -= minute
@@ -303,7 +303,7 @@ async def test_time_that_a_request_is_parked_costs_nothing(open_lab, mock_clock,
 async def test_delay_of_a_handler_itself_is_not_shortened(open_lab, mock_clock):
     apis = KafkaApis.default()
 
-    @apis.handler()
+    @apis.handler(replace=True)
     def heartbeat(ctx, request: HeartbeatRequest) -> HeartbeatResponse:
         return HeartbeatResponse(throttle_time_ms=5000)
 
