@@ -66,8 +66,9 @@ class Broker:
         self.metrics = MetricsRegistry()
         """Every figure about it, until ``run`` returns."""
         protocols = {each.name: each.security_protocol for each in config.listener_configs}
-        data = ApiDispatcher(local, apis.table(is_control_plane=False))
-        control = ApiDispatcher(local, apis.table(is_control_plane=True))
+        unstable = config.unstable_api_versions_enable
+        data = ApiDispatcher(local, apis.table(is_control_plane=False, unstable=unstable))
+        control = ApiDispatcher(local, apis.table(is_control_plane=True, unstable=unstable))
         self.socket_server = SocketServer(
             config.listener_configs,
             handle=data.handle,

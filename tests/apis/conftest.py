@@ -34,6 +34,7 @@ async def open_lab(nursery: trio.Nursery) -> AsyncIterator[OpenLab]:
                 "num_network_threads": 1,
                 "trio_in_memory": True,
                 "trio_graceful_timeout_ms": 1000,
+                "unstable_api_versions_enable": True,
                 **settings,
             }
         )

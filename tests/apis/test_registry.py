@@ -159,6 +159,22 @@ def test_version_block_of_a_module_says_what_it_registers(family):
     }
 
 
+def test_versions_that_kafka_has_not_released_are_served_on_request_only():
+    apis = KafkaApis.default()
+
+    assert apis.table(is_control_plane=False)[ApiKey.OFFSET_COMMIT].max_version == 9
+    table = apis.table(is_control_plane=False, unstable=True)
+    assert table[ApiKey.OFFSET_COMMIT].max_version == 10
+    assert table[ApiKey.METADATA].max_version == 13
+
+
+def test_versions_that_were_asked_for_are_served_stable_or_not():
+    apis = KafkaApis()
+    apis.add(handle, key=ApiKey.OFFSET_COMMIT, versions=(5, 10))
+
+    assert ranges(apis.table(is_control_plane=False)) == {ApiKey.OFFSET_COMMIT: (5, 10)}
+
+
 # Interceptors
 
 

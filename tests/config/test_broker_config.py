@@ -181,15 +181,15 @@ def test_keys_without_effect_are_listed_in_one_warning():
         {
             "zookeeper.connect": "localhost:2181",
             "listener.name.plaintext.ssl.client.auth": "required",
-            "unstable.api.versions.enable": "true",
+            "broker.rack": "a-17",
             "num.io.threads": "3",
         }
     )
 
-    assert config == BrokerConfig(num_io_threads=3, unstable_api_versions_enable=True)
+    assert config == BrokerConfig(num_io_threads=3, broker_rack="a-17")
     assert warnings == [
-        "Kafka keys without effect here: listener.name.plaintext.ssl.client.auth, "
-        "unstable.api.versions.enable, zookeeper.connect"
+        "Kafka keys without effect here: broker.rack, "
+        "listener.name.plaintext.ssl.client.auth, zookeeper.connect"
     ]
 
 

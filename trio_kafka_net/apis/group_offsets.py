@@ -1,6 +1,6 @@
 """OffsetCommit, OffsetDelete.
 
-Versions: OffsetCommit 2-10, OffsetDelete 0-0.
+Versions: OffsetCommit 2-9, OffsetDelete 0-0.
 Behaviour:
     * a commit is one batch of ``__consumer_offsets``: all of its offsets are there, or none; with
       flush.messages the answer waits for the disk
@@ -14,7 +14,7 @@ Version notes:
     OffsetCommit v2-v4 say how long an offset is kept; a time beyond the 64-bit clock is its end,
     where Kafka's overflows · v6 leader epoch (KIP-320) · v7 static members (KIP-345) · v9 member
     epochs, and GROUP_ID_NOT_FOUND, which was ILLEGAL_GENERATION (KIP-848) · v10 topic ids, which
-    stay with the offset
+    stay with the offset; with ``unstable.api.versions.enable``
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """OffsetFetch.
 
-Versions: OffsetFetch 1-10.
+Versions: OffsetFetch 1-9.
 Behaviour:
     * a group that nobody knows has no offsets
     * a partition without an offset, or that does not exist, has offset -1
@@ -10,7 +10,7 @@ Behaviour:
 Version notes:
     v2 all topics, and an error of the whole, which v1 has in every partition · v5 leader epoch
     v7 require stable (KIP-447) · v8 several groups, each with its own error (KIP-709)
-    v9 member epochs (KIP-848) · v10 topic ids
+    v9 member epochs (KIP-848) · v10 topic ids, with ``unstable.api.versions.enable``
 """
 
 from __future__ import annotations

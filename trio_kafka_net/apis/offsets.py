@@ -1,6 +1,6 @@
 """ListOffsets.
 
-Versions: ListOffsets 1-11.
+Versions: ListOffsets 1-10.
 Behaviour:
     * earliest, latest, the offset of the largest timestamp, and the first offset at or after a
       timestamp; a search that finds nothing answers offset -1 and timestamp -1
@@ -11,7 +11,7 @@ Behaviour:
 Version notes:
     v2 isolation level · v4 leader epoch (KIP-320) · v7 largest timestamp (KIP-734)
     v8 earliest local (KIP-405) · v9 latest tiered (KIP-1005) · v10 timeout, for remote lookups
-    v11 earliest pending upload (KIP-1023)
+    v11, with ``unstable.api.versions.enable``, earliest pending upload (KIP-1023)
 """
 
 from __future__ import annotations

@@ -23,7 +23,12 @@ from typing import Any, get_type_hints
 import attrs
 
 from trio_kafka_net.errors import LocalProtocolError
-from trio_kafka_net.protocol.api_keys import ApiKey, request_class, response_class
+from trio_kafka_net.protocol.api_keys import (
+    ApiKey,
+    last_stable_version,
+    request_class,
+    response_class,
+)
 from trio_kafka_net.protocol.codec import Decoder, Encoder, decoder, encoder
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.message import Message
@@ -119,6 +124,8 @@ ApiTable = dict[int, Api]
 class _Registration:
     function: Handler
     versions: tuple[int, int]
+    stable: int
+    """Last version that is served without asking for unstable ones."""
     error_response: ErrorResponse | None
 
 
@@ -190,7 +197,8 @@ class KafkaApis:
         Args:
             function: called with a ``RequestContext`` and the decoded request.
             key: the API; without it, the one whose request class annotates the second parameter.
-            versions: first and last version served; every version of the message if not given.
+            versions: first and last version served; if not given every version of the message,
+                those that Kafka has not released (``table``) among them.
             error_response: makes the response to a failed request, for an API whose response
                 has no top-level error code; without it, a replaced handler's stays.
             replace: whether to take the place of a handler registered before.
@@ -205,13 +213,14 @@ class KafkaApis:
         if replaced is not None and not replace:
             raise LocalProtocolError(f"{key.name} has a handler; say replace=True to replace it")
         valid = request_class(key).VALID_VERSIONS
+        stable = last_stable_version(key) if versions is None else versions[1]
         if versions is None:
             versions = valid
         if not valid[0] <= versions[0] <= versions[1] <= valid[1]:
             raise LocalProtocolError(f"{key.name} has versions {valid}, not {versions}")
         if replaced is not None and error_response is None:
             error_response = replaced.error_response
-        self._registrations[key] = _Registration(function, versions, error_response)
+        self._registrations[key] = _Registration(function, versions, stable, error_response)
 
     def handler(
         self,
@@ -249,15 +258,21 @@ class KafkaApis:
 
         return register
 
-    def table(self, *, is_control_plane: bool) -> ApiTable:
-        """What one plane serves, as registered at this moment."""
+    def table(self, *, is_control_plane: bool, unstable: bool = False) -> ApiTable:
+        """What one plane serves, as registered at this moment.
+
+        Args:
+            is_control_plane: which plane.
+            unstable: whether with the versions that Kafka has not released, of APIs that were
+                registered without ``versions``.
+        """
         return {
-            key: self._api(key, registration)
+            key: self._api(key, registration, unstable)
             for key, registration in sorted(self._registrations.items())
             if (key in CONTROL_PLANE_APIS if is_control_plane else key not in CONTROLLER_APIS)
         }
 
-    def _api(self, key: ApiKey, registration: _Registration) -> Api:
+    def _api(self, key: ApiKey, registration: _Registration, unstable: bool) -> Api:
         function = registration.function
         for interceptor in reversed(self._interceptors.get(key, [])):
             function = _intercepted(interceptor, function)
@@ -265,7 +280,7 @@ class KafkaApis:
         return Api(
             key=key,
             min_version=registration.versions[0],
-            max_version=registration.versions[1],
+            max_version=registration.versions[1] if unstable else registration.stable,
             function=function,
             error_response=registration.error_response or _top_level_error(response),
             request_class=request_class(key),

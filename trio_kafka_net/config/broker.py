@@ -419,7 +419,9 @@ class BrokerConfig(SocketServerConfig, LogConfig, GroupConfig, OffsetsConfig, Qu
         57_671_680, "Most bytes of records in one Fetch response.", unit="bytes", at_least=1024
     )
     unstable_api_versions_enable: bool = setting(
-        False, "Whether versions that Kafka has not released are served.", effective=False
+        False,
+        "Whether versions that Kafka has not released are served: ListOffsets 11, OffsetCommit 10, "
+        "OffsetFetch 10.",
     )
 
     listener_overrides: Mapping[str, ListenerOverrides] = attrs.field(

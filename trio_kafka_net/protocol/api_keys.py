@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from trio_kafka_net.errors import LocalProtocolError
@@ -124,6 +125,14 @@ class ApiKey(enum.IntEnum):
         return API_VERSIONS[self][0]
 
 
+# {API: last stable version}, where there is a later one.
+_LAST_STABLE: Mapping[int, int] = {
+    ApiKey.LIST_OFFSETS: 10,
+    ApiKey.OFFSET_COMMIT: 9,
+    ApiKey.OFFSET_FETCH: 9,
+}
+
+
 def valid_versions(api_key: int) -> tuple[int, int]:
     """Return the first and the last version (inclusive) for which there are messages.
 
@@ -131,6 +140,18 @@ def valid_versions(api_key: int) -> tuple[int, int]:
         LocalProtocolError: no such API.
     """
     return _row(api_key)[1]
+
+
+def last_stable_version(api_key: int) -> int:
+    """Return the last version that Kafka 4.1 calls stable.
+
+    What is beyond may still change its meaning; Kafka serves it with
+    ``unstable.api.versions.enable``.
+
+    Raises:
+        LocalProtocolError: no such API.
+    """
+    return _LAST_STABLE.get(api_key, valid_versions(api_key)[1])
 
 
 def flexible_since(api_key: int) -> int | None:
