@@ -85,7 +85,8 @@ def _join(ctx: RequestContext, request: JoinGroupRequest) -> PendingAnswer[JoinR
     is_new = not request.member_id
     instance_id = request.group_instance_id
     if request.reason:
-        log.info("group %.255r: %.255r joins: %.255r", request.group_id, ctx.client_id, request.reason)
+        words = request.group_id, ctx.client_id, request.reason
+        log.info("group %.255r: %.255r joins: %.255r", *words)
     return groups.join(
         request.group_id,
         JoinCall(
