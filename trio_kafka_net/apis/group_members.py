@@ -85,7 +85,8 @@ def _join(ctx: RequestContext, request: JoinGroupRequest) -> PendingAnswer[JoinR
     is_new = not request.member_id
     instance_id = request.group_instance_id
     if request.reason:
-        log.info("group %s: %r joins: %.255s", request.group_id, ctx.client_id, request.reason)
+        words = request.group_id, ctx.client_id, request.reason
+        log.info("group %.255r: %.255r joins: %.255r", *words)
     return groups.join(
         request.group_id,
         JoinCall(
@@ -224,4 +225,4 @@ def leave_group(ctx: RequestContext, request: LeaveGroupRequest) -> LeaveGroupRe
 def _log_reasons(group_id: str, members: Iterable[LeaveGroupRequest.MemberIdentity]) -> None:
     for each in members:
         if each.reason:
-            log.info("group %s: %r leaves: %.255s", group_id, each.member_id, each.reason)
+            log.info("group %.255r: %.255r leaves: %.255r", group_id, each.member_id, each.reason)

@@ -195,7 +195,7 @@ class GroupCoordinator:
         if not code and not shortest <= call.session_timeout_ms <= longest:
             return ErrorCode.INVALID_SESSION_TIMEOUT
         if not code and self._lacks_memory_for(group_id, call):
-            log.warning("group %s: no memory left for members", group_id)
+            log.warning("group %.255r: no memory left for members", group_id)
             return ErrorCode.GROUP_MAX_SIZE_REACHED
         return code
 
@@ -403,7 +403,7 @@ class GroupCoordinator:
         try:
             self._store.forget_group(group_id)
         except KafkaError as error:
-            log.warning("group %s is not dropped: %s", group_id, error)
+            log.warning("group %.255r is not dropped: %s", group_id, error)
         else:
             self._drop(slot)
 
@@ -482,7 +482,7 @@ class GroupCoordinator:
     def _state_changed(self, slot: _Slot, reason: str) -> None:
         group = slot.group
         log.info(
-            "group %s: %s to %s after a %s; generation %d, %d members",
+            "group %.255r: %s to %s after a %s; generation %d, %d members",
             group.group_id,
             slot.logged.value,
             group.state.value,
@@ -499,7 +499,7 @@ class GroupCoordinator:
         try:
             self._store.save_group(group.group_id, value)
         except KafkaError as error:
-            log.warning("group %s is not stored: %s", group.group_id, error)
+            log.warning("group %.255r is not stored: %s", group.group_id, error)
             return error_code_of(error)
         return ErrorCode.NONE
 
