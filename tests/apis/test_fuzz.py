@@ -25,6 +25,9 @@ from trio_kafka_net.protocol.messages import (
     InitProducerIdRequest,
     ListOffsetsRequest,
     MetadataRequest,
+    OffsetCommitRequest,
+    OffsetDeleteRequest,
+    OffsetFetchRequest,
 )
 from trio_kafka_net.testing.client import RawClient
 
@@ -99,6 +102,44 @@ GOOD_REQUESTS = [
     ),
     InitProducerIdRequest(transactional_id=None),
     FindCoordinatorRequest(key="g", coordinator_keys=["g"]),
+    OffsetCommitRequest(
+        group_id="g",
+        retention_time_ms=5,
+        topics=[
+            OffsetCommitRequest.Topic(
+                name="t",
+                topic_id=TOPIC_ID,
+                partitions=[
+                    OffsetCommitRequest.Partition(
+                        partition_index=1, committed_offset=5, committed_metadata="m"
+                    )
+                ],
+            )
+        ],
+    ),
+    OffsetFetchRequest(
+        group_id="g",
+        topics=[OffsetFetchRequest.Topic(name="t", partition_indexes=[0, 1])],
+        groups=[
+            OffsetFetchRequest.Group(
+                group_id="g",
+                topics=[
+                    OffsetFetchRequest.Topics(name="t", topic_id=TOPIC_ID, partition_indexes=[0, 1])
+                ],
+            )
+        ],
+    ),
+    OffsetFetchRequest(
+        groups=[OffsetFetchRequest.Group(group_id="g", topics=None)], require_stable=True
+    ),
+    OffsetDeleteRequest(
+        group_id="g",
+        topics=[
+            OffsetDeleteRequest.Topic(
+                name="t", partitions=[OffsetDeleteRequest.Partition(partition_index=1)]
+            )
+        ],
+    ),
 ]
 
 pieces = st.one_of(st.sampled_from(NASTY), st.binary(max_size=6))
@@ -152,12 +193,16 @@ def test_almost_good_requests_are_refused_or_answered(frames):
 
 async def send_all(frames):
     config = BrokerConfig(
-        listeners=("PLAINTEXT://127.0.0.1:0",), num_network_threads=1, trio_in_memory=True
+        listeners=("PLAINTEXT://127.0.0.1:0",),
+        num_network_threads=1,
+        trio_in_memory=True,
+        offsets_topic_num_partitions=2,
     )
     async with open_broker(config) as broker:
         lab = Lab(broker)
         broker.local.controller._new_uuid = iter_ids().__next__
         await lab.make_topic("t", partitions=3)
+        await lab.local.offsets.ensure_topic()
         for frame in frames:
             await send(lab.port(), frame)
 
