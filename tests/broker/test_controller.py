@@ -9,7 +9,6 @@ import trio
 
 from tests.cancelling import cancelled_at
 from trio_kafka_net.broker import controller as controller_module
-from trio_kafka_net.broker.controller import ConfigSource
 from trio_kafka_net.broker.local_broker import LocalBroker
 from trio_kafka_net.broker.log import log_manager
 from trio_kafka_net.broker.log.log_manager import LogManager
@@ -111,20 +110,6 @@ async def test_deletion_of_another_topic_of_the_name_is_refused(local):
 
     assert refused.value.code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     assert local.metadata.get_topic("t") is not None
-
-
-async def test_settings_say_where_they_are_from(data_dir):
-    local = await open_local(data_dir, log_retention_bytes=5000)
-    topic = await local.controller.create_topic("t", configs={"segment.ms": "777"})
-
-    described = {
-        name: (text, source) for name, text, source in local.controller.describe_configs(topic)
-    }
-
-    assert described["segment.ms"] == ("777", ConfigSource.TOPIC)
-    assert described["retention.bytes"] == ("5000", ConfigSource.BROKER)
-    assert described["cleanup.policy"] == ("delete", ConfigSource.DEFAULT)
-    await local.close()
 
 
 async def test_changes_happen_one_at_a_time(local):

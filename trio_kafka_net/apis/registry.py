@@ -134,10 +134,30 @@ class KafkaApis:
     @classmethod
     def default(cls) -> KafkaApis:
         """A fresh registry with every API that a broker serves by itself."""
-        from . import cluster, fetch, groups, offsets, produce, topics, transactions
+        from . import (
+            alter_configs,
+            cluster,
+            configs,
+            fetch,
+            groups,
+            offsets,
+            produce,
+            topics,
+            transactions,
+        )
 
         apis = cls()
-        for family in (cluster, fetch, groups, offsets, produce, topics, transactions):
+        for family in (
+            alter_configs,
+            cluster,
+            configs,
+            fetch,
+            groups,
+            offsets,
+            produce,
+            topics,
+            transactions,
+        ):
             family.register(apis)
         return apis
 
