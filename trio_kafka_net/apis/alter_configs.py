@@ -11,7 +11,6 @@ Behaviour:
       answer goes out
     * what Kafka fixes at the start is fixed here as well, and so is what has no effect here; a key
       that nobody knows is refused, where Kafka stores it for somebody's plugin
-    * a value has at most 32767 characters
     * APPEND and SUBTRACT work on what is in force, not on what is built in
 Version notes:
     AlterConfigs v2 flexible · IncrementalAlterConfigs v1 flexible (KIP-339)
@@ -43,9 +42,6 @@ from .log_levels import check_log_levels, set_log_levels
 
 if TYPE_CHECKING:
     from .registry import KafkaApis
-
-_MAX_VALUE_LENGTH = 32_767
-"""Of Kafka's strings where it stores them."""
 
 Incremental: TypeAlias = IncrementalAlterConfigsRequest.AlterConfigsResource
 Operation: TypeAlias = IncrementalAlterConfigsRequest.AlterableConfig
@@ -222,12 +218,6 @@ def _checked(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str]:
     without = ", ".join(name for name, text in pairs if text is None)
     if without:
         raise KafkaError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {without}")
-    for name, text in texts.items():
-        if len(text) > _MAX_VALUE_LENGTH:
-            raise KafkaError(
-                ErrorCode.INVALID_CONFIG,
-                f"The value of {name} is longer than {_MAX_VALUE_LENGTH} characters",
-            )
     return texts
 
 

@@ -4,7 +4,8 @@ Versions: DescribeConfigs 1-4, ListConfigResources 0-1.
 Behaviour:
     * resources are topics, this broker (by its node id), what is set for all brokers (no name) and
       this broker's loggers (those of the package); groups and client metrics have no settings yet
-    * each resource succeeds or fails for itself
+    * each resource succeeds or fails for itself; one that is named twice fails, so that a small
+      request cannot have an answer of any size (Kafka describes it twice)
     * no names are all names; settings are in the order of their names
     * a setting whose synonym says it in other units shows who says so (retention.ms behind a
       log.retention.hours in server.properties), where Kafka calls it a default
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -110,11 +112,16 @@ async def describe_configs(
     Source: Kafka ``ConfigHelper.handleDescribeConfigsRequest``.
     """
     description = _Description(ctx, request.include_synonyms, request.include_documentation)
+    times = Counter((each.resource_type, each.resource_name) for each in request.resources)
     results = []
     for resource in request.resources:
         result = Result(resource_type=resource.resource_type, resource_name=resource.resource_name)
         results.append(result)
         try:
+            if times[resource.resource_type, resource.resource_name] > 1:
+                raise KafkaError(
+                    ErrorCode.INVALID_REQUEST, "Each resource must appear at most once."
+                )
             result.configs = description.configs(resource)
         except KafkaError as error:
             result.error_code, result.error_message = error.code, error.message
