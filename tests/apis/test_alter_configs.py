@@ -371,7 +371,7 @@ BAD_BROKER_CHANGES = {
 @pytest.mark.parametrize("scope", ["1", ""])
 @pytest.mark.parametrize("case", BAD_BROKER_CHANGES)
 async def test_bad_change_of_a_broker_changes_nothing(lab, case, scope):
-    """CF-10, CF-07: for one broker and for all of them."""
+    """CF-07, CF-10, CF-11: for one broker and for all of them."""
     operations, code, text = BAD_BROKER_CHANGES[case]
     before = await entries(lab, BROKER, "1")
 

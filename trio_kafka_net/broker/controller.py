@@ -164,7 +164,7 @@ class Controller:
                 return planned.add_topic(name, bytes(16), assignments, settings)
             topic = planned.add_topic(name, self._new_uuid(), assignments, settings)
             try:
-                await trio.to_thread.run_sync(self._make, planned.to_file_content(), topic)
+                await trio.to_thread.run_sync(self._make, list(planned), topic)
             except (KafkaError, StorageError, OSError) as error:
                 await self._unmake(topic)
                 raise error if isinstance(error, KafkaError) else to_kafka_error(error) from error
@@ -212,9 +212,9 @@ class Controller:
             if validate_only:
                 return
             larger = attrs.evolve(topic, partitions=[*topic.partitions, *new_partitions(new)])
-            content = self._metadata.to_file_content({name: larger})
+            topics = self._metadata.with_changed({name: larger})
             try:
-                await trio.to_thread.run_sync(self._make, content, larger)
+                await trio.to_thread.run_sync(self._make, topics, larger)
             except (KafkaError, StorageError, OSError) as error:
                 await self._unmake(larger, from_index=present)
                 raise error if isinstance(error, KafkaError) else to_kafka_error(error) from error
@@ -250,9 +250,8 @@ class Controller:
                     failures[name] = error
             if validate_only or not changed:
                 return failures
-            content = self._metadata.to_file_content(changed)
             try:
-                await trio.to_thread.run_sync(save_topics, self._logs.path, content)
+                await self._save(changed)
             except OSError as error:
                 failures.update(dict.fromkeys(changed, to_kafka_error(error)))
                 return failures
@@ -381,9 +380,9 @@ class Controller:
         self._logs.config.log.with_topic_configs(settings)
         return settings
 
-    def _make(self, content: bytes, topic: TopicMetadata) -> None:
-        """Write down a new topic and make its partitions; blocks, for a worker thread."""
-        save_topics(self._logs.path, content)
+    def _make(self, topics: Sequence[TopicMetadata], topic: TopicMetadata) -> None:
+        """Write all topics down and make the partitions of one; blocks, for a worker thread."""
+        save_topics(self._logs.path, topics)
         self._make_partitions(topic)
 
     def _make_partitions(self, topic: TopicMetadata) -> None:
@@ -447,8 +446,9 @@ class Controller:
             )
 
     async def _save(self, changed: Mapping[str, TopicMetadata] | None = None) -> None:
-        content = self._metadata.to_file_content(changed)
-        await trio.to_thread.run_sync(save_topics, self._logs.path, content)
+        """Write all topics down; the lock keeps them from changing meanwhile."""
+        topics = self._metadata.with_changed(changed or {})
+        await trio.to_thread.run_sync(save_topics, self._logs.path, topics)
 
 
 def _check_increase(topic: TopicMetadata, count: int) -> None:
