@@ -77,7 +77,7 @@ async def test_lists_are_appended_to_and_subtracted_from(lab):
 
     async def after(kind, text):
         assert await change(lab, (TOPIC, "t", [operation("cleanup.policy", kind, text)])) == OK
-        return lab.local.metadata.get_topic("t").configs["cleanup.policy"]
+        return (await of_topic(lab))["cleanup.policy"]
 
     assert await after(APPEND, "compact") == "delete,compact"
     assert await after(APPEND, "compact, delete") == "delete,compact"

@@ -173,6 +173,8 @@ class TopicDescriber:
         entries = dict(self._common)
         for name, text in self._defaults.with_topic_configs(configs).to_texts():
             if name in own:
+                if name in list_keys():
+                    text = configs[name].strip()  # in the order in which it was given
                 synonym = Synonym(name, text, ConfigSource.DYNAMIC_TOPIC)
                 inherited = entries[name].synonyms
                 entries[name] = attrs.evolve(

@@ -259,6 +259,7 @@ class Controller:
                 topic = self._metadata.topic_or_raise(name)
                 topic.configs = altered.configs
                 self._configure_logs(topic)
+                log.info("topic %s sets %s", name, ", ".join(sorted(topic.configs)) or "nothing")
         return failures
 
     async def use_log_defaults(self, defaults: LogConfig) -> None:

@@ -149,6 +149,7 @@ class DynamicConfig:
                 return
             await self._save(layers)
             self._layers, self.current = layers, new
+            log.info("set at run time for %s: %s", scope or "all brokers", ", ".join(wanted) or "-")
             for each in self._reconfigurables:
                 await _apply(each, old, new)
 
