@@ -41,6 +41,11 @@ for `cluster.id`.
 An unknown key, a value that is not allowed and values that contradict each other stop the start
 with one line that names key, value and what is allowed. A setting marked *no effect yet*, and a
 key of the list at the end, is accepted with a warning and changes nothing.
+
+The update mode is Kafka's word: *read-only* settings are those of the start; *cluster-wide* ones
+can change at run time (IncrementalAlterConfigs, `kafka-configs --alter`), for all brokers or for
+one, take effect at once and survive a restart. What is set for a broker counts before what is set
+for all, and that before the file.
 """
 
 _PER_LISTENER = """\
@@ -86,14 +91,14 @@ def render_page() -> str:
 
 def _table(settings: Iterable[tuple[str, attrs.Attribute[Any]]]) -> str:
     rows = [
-        "| key | default | unit | allowed | at run time | meaning |\n|---|---|---|---|---|---|\n"
+        "| key | default | unit | allowed | update mode | meaning |\n|---|---|---|---|---|---|\n"
     ]
     for key, field in settings:
         about = describe(field)
         meaning = about.doc if about.effective else f"*No effect yet.* {about.doc}"
         rows.append(
             f"| `{key}` | {_default(field)} | {about.unit} | {_allowed(field)} "
-            f"| {'can change' if about.dynamic else 'fixed'} | {meaning} |\n"
+            f"| {'cluster-wide' if about.dynamic else 'read-only'} | {meaning} |\n"
         )
     return "".join(rows)
 

@@ -26,6 +26,7 @@ import trio
 from trio_kafka_net.apis.dispatch import ApiDispatcher
 from trio_kafka_net.apis.registry import KafkaApis
 from trio_kafka_net.apis.request_observer import RequestObserver
+from trio_kafka_net.broker.dynamic_network import DynamicNetwork
 from trio_kafka_net.broker.local_broker import LocalBroker
 from trio_kafka_net.broker.metadata_cache import Endpoint
 from trio_kafka_net.broker.quota_metrics import quota_families
@@ -53,13 +54,15 @@ class Broker:
     Made by ``open_broker`` and ``serve_broker``.
     """
 
-    def __init__(self, config: BrokerConfig, local: LocalBroker, apis: KafkaApis) -> None:
+    def __init__(self, local: LocalBroker, apis: KafkaApis) -> None:
         """Bind every listener; nothing is served before ``run``.
 
         Raises:
             OSError: a port cannot be bound; those bound before are closed again.
         """
-        self.config = config
+        config = local.config
+        self.config = local.dynamic_config.static
+        """The configuration of its start; ``local.config`` is the one in force."""
         self.local = local
         """What it knows and stores."""
         self._apis = apis
@@ -80,6 +83,7 @@ class Broker:
             config=config.socket_server,
         )
         """Its planes, Acceptors and Processors."""
+        local.dynamic_config.subscribe(DynamicNetwork(self.socket_server))
         self.metrics.add_source(lambda: metric_families(self.socket_server))
         self.metrics.add_source(lambda: quota_families(local.quotas, local.throttler))
         # The control plane has no rates of addresses: a limit must not lock administration out.
@@ -147,7 +151,7 @@ class Broker:
 async def _prepare(config: BrokerConfig, apis: KafkaApis | None) -> Broker:
     local = await LocalBroker.open(config)
     try:
-        return Broker(config, local, KafkaApis.default() if apis is None else apis)
+        return Broker(local, KafkaApis.default() if apis is None else apis)
     except BaseException:
         await local.close()
         raise

@@ -18,9 +18,11 @@ from trio_kafka_net.errors import LocalProtocolError
 from trio_kafka_net.protocol.headers import encode_request
 from trio_kafka_net.protocol.messages import (
     AlterClientQuotasRequest,
+    AlterConfigsRequest,
     AlterPartitionReassignmentsRequest,
     ApiVersionsRequest,
     CreateAclsRequest,
+    CreatePartitionsRequest,
     CreateTopicsRequest,
     DeleteAclsRequest,
     DeleteGroupsRequest,
@@ -28,14 +30,17 @@ from trio_kafka_net.protocol.messages import (
     DescribeAclsRequest,
     DescribeClientQuotasRequest,
     DescribeClusterRequest,
+    DescribeConfigsRequest,
     DescribeGroupsRequest,
     DescribeTopicPartitionsRequest,
     ElectLeadersRequest,
     FindCoordinatorRequest,
     HeartbeatRequest,
+    IncrementalAlterConfigsRequest,
     InitProducerIdRequest,
     JoinGroupRequest,
     LeaveGroupRequest,
+    ListConfigResourcesRequest,
     ListGroupsRequest,
     ListOffsetsRequest,
     ListPartitionReassignmentsRequest,
@@ -117,6 +122,62 @@ GOOD_REQUESTS = [
             DeleteTopicsRequest.DeleteTopicState(topic_id=TOPIC_ID),
         ],
     ),
+    CreatePartitionsRequest(
+        topics=[
+            CreatePartitionsRequest.Topic(
+                name="t", count=4, assignments=[CreatePartitionsRequest.Assignment(broker_ids=[1])]
+            ),
+            CreatePartitionsRequest.Topic(name="made", count=3, assignments=None),
+        ]
+    ),
+    DescribeConfigsRequest(
+        resources=[
+            DescribeConfigsRequest.Resource(
+                resource_type=kind, resource_name=name, configuration_keys=keys
+            )
+            for kind, name, keys in [
+                (2, "t", None),
+                (4, "1", ["log.segment.bytes"]),
+                (4, "", None),
+                (8, "1", None),
+                (32, "g", None),
+            ]
+        ],
+        include_synonyms=True,
+    ),
+    AlterConfigsRequest(
+        resources=[
+            AlterConfigsRequest.Resource(
+                resource_type=kind,
+                resource_name=name,
+                configs=[AlterConfigsRequest.AlterableConfig(name=key, value=value)],
+            )
+            for kind, name, key, value in [
+                (2, "t", "retention.ms", "5000"),
+                (4, "", "log.retention.ms", "5000"),
+            ]
+        ]
+    ),
+    IncrementalAlterConfigsRequest(
+        resources=[
+            IncrementalAlterConfigsRequest.AlterConfigsResource(
+                resource_type=kind,
+                resource_name=name,
+                configs=[
+                    IncrementalAlterConfigsRequest.AlterableConfig(
+                        name=key, config_operation=operation, value=value
+                    )
+                ],
+            )
+            for kind, name, key, operation, value in [
+                (2, "t", "cleanup.policy", 2, "delete"),
+                (4, "1", "num.io.threads", 0, "9"),
+                (8, "1", "trio_kafka_net.request", 1, None),
+            ]
+        ],
+        validate_only=True,
+    ),
+    ListConfigResourcesRequest(resource_types=[2, 4]),
     InitProducerIdRequest(transactional_id=None),
     FindCoordinatorRequest(key="g", coordinator_keys=["g"]),
     JoinGroupRequest(

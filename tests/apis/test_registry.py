@@ -7,10 +7,16 @@ import pytest
 
 from trio_kafka_net.apis import (
     acls,
+    alter_configs,
     cluster,
+    configs,
     features,
     fetch,
+    group_admin,
+    group_members,
+    group_offsets,
     groups,
+    offset_fetch,
     offsets,
     partition_admin,
     produce,
@@ -35,10 +41,16 @@ from .lab import a_batch, a_produce
 
 FAMILIES = [
     acls,
+    alter_configs,
     cluster,
+    configs,
     features,
     fetch,
+    group_admin,
+    group_members,
+    group_offsets,
     groups,
+    offset_fetch,
     offsets,
     partition_admin,
     produce,

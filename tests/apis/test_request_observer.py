@@ -41,7 +41,7 @@ def broker_config() -> BrokerConfig:
 def apis() -> KafkaApis:
     """The broker's own, and two that stand for handlers to come."""
     made = KafkaApis.default()
-    made.add(lambda ctx, request: AlterConfigsResponse(), key=ApiKey.ALTER_CONFIGS)
+    made.add(lambda ctx, request: AlterConfigsResponse(), key=ApiKey.ALTER_CONFIGS, replace=True)
     made.add(
         lambda ctx, request: AddPartitionsToTxnResponse(),
         key=ApiKey.ADD_PARTITIONS_TO_TXN,

@@ -213,7 +213,6 @@ async def test_bad_deletions_are_refused_and_delete_nothing(lab):
         ("a", ErrorCode.INVALID_REQUEST),
         ("b", ErrorCode.INVALID_REQUEST),
         ("c", ErrorCode.INVALID_REQUEST),
-        ("c", ErrorCode.INVALID_REQUEST),
     ]
     assert {each.name for each in lab.local.metadata} == set("abc")
 

@@ -9,7 +9,6 @@ import trio
 
 from tests.cancelling import cancelled_at
 from trio_kafka_net.broker import controller as controller_module
-from trio_kafka_net.broker.controller import ConfigSource
 from trio_kafka_net.broker.local_broker import LocalBroker
 from trio_kafka_net.broker.log import log_manager
 from trio_kafka_net.broker.log.log_manager import LogManager
@@ -111,20 +110,6 @@ async def test_deletion_of_another_topic_of_the_name_is_refused(local):
 
     assert refused.value.code == ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
     assert local.metadata.get_topic("t") is not None
-
-
-async def test_settings_say_where_they_are_from(data_dir):
-    local = await open_local(data_dir, log_retention_bytes=5000)
-    topic = await local.controller.create_topic("t", configs={"segment.ms": "777"})
-
-    described = {
-        name: (text, source) for name, text, source in local.controller.describe_configs(topic)
-    }
-
-    assert described["segment.ms"] == ("777", ConfigSource.TOPIC)
-    assert described["retention.bytes"] == ("5000", ConfigSource.BROKER)
-    assert described["cleanup.policy"] == ("delete", ConfigSource.DEFAULT)
-    await local.close()
 
 
 async def test_changes_happen_one_at_a_time(local):
@@ -386,6 +371,211 @@ async def test_half_deleted_topic_is_removed_by_the_next_start(data_dir, camera)
         await again.close()
 
         assert directories(path) == []
+
+
+async def test_death_while_partitions_are_added_leaves_all_of_them_or_none(data_dir, camera):
+    local = await open_local(data_dir)
+    await local.controller.create_topic("kept")
+    await local.controller.create_topic("t")
+    produce(local)
+    camera.is_on = True
+    await local.controller.create_partitions("t", 3)
+    camera.is_on = False
+    await local.close()
+
+    counts = []
+    for step, path in camera.copies:
+        again = await open_local(path)
+        topic = again.metadata.get_topic("t")
+        counts.append((step, len(topic.partitions)))
+        assert len(again.replicas) == len(topic.partitions) + 1
+        assert [end_offset(again, "t", index) for index in range(len(topic.partitions))] == [
+            1,
+            *[0] * (len(topic.partitions) - 1),
+        ]
+        for index in range(len(topic.partitions)):
+            produce(again, index=index)
+        await again.close()
+
+    assert counts == [
+        ("before save_topics", 1),
+        ("after save_topics", 3),
+        *[(f"{when} create_log", 3) for _ in range(2) for when in ("before", "after")],
+    ]
+
+
+async def test_death_while_settings_are_changed_leaves_the_old_or_the_new_ones(data_dir, camera):
+    local = await open_local(data_dir)
+    for name in ("t", "u"):
+        await local.controller.create_topic(name, configs={"segment.ms": "1"})
+    camera.is_on = True
+    changes = dict.fromkeys(["t", "u"], lambda before: {"segment.ms": "2", "retention.ms": "3"})
+    assert await local.controller.alter_topic_configs(changes) == {}
+    camera.is_on = False
+    await local.close()
+
+    found = []
+    for step, path in camera.copies:
+        again = await open_local(path)
+        configs = [again.metadata.get_topic(name).configs for name in ("t", "u")]
+        assert configs[0] == configs[1]
+        assert again.replicas.get_partition("t", 0).log.config.segment_ms == int(
+            configs[0]["segment.ms"]
+        )
+        found.append((step, configs[0]))
+        await again.close()
+
+    assert found == [
+        ("before save_topics", {"segment.ms": "1"}),
+        ("after save_topics", {"segment.ms": "2", "retention.ms": "3"}),
+    ]
+
+
+# More partitions
+
+
+async def test_partitions_are_added_behind_those_that_are_there(local):
+    topic = await local.controller.create_topic("t", partitions=2, configs={"segment.ms": "5"})
+    produce(local)
+    before = [attrs.evolve(state) for state in topic.partitions]
+
+    await local.controller.create_partitions("t", 4, assignments=[(1,), (1,)])
+
+    assert epochs(local) == [(0, 0)] * 4
+    assert topic.partitions[:2] == before
+    assert [end_offset(local, "t", index) for index in range(4)] == [1, 0, 0, 0]
+    for index in range(4):
+        partition = local.replicas.get_partition("t", index)
+        assert (partition.is_leader, partition.topic_id) == (True, topic.topic_id)
+        assert partition.log.config.segment_ms == 5
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "at"),
+    [
+        (controller_module, "save_topics", 1),
+        (LogManager, "create_log", 1),
+        (LogManager, "create_log", 2),
+    ],
+)
+async def test_topic_that_cannot_get_more_partitions_is_as_it_was(
+    local, data_dir, monkeypatch, owner, name, at
+):
+    topic = await local.controller.create_topic("t")
+    produce(local)
+    with monkeypatch.context() as patched:
+        failing(patched, owner, name, at=at)
+        with pytest.raises(KafkaError) as refused:
+            await local.controller.create_partitions("t", 3)
+
+    assert refused.value.code == ErrorCode.KAFKA_STORAGE_ERROR
+    assert (len(topic.partitions), len(local.replicas)) == (1, 1)
+    assert [each for each in directories(data_dir) if "-delete" not in each] == ["t-0"]
+    produce(local)
+    # There is room again.
+    await local.controller.create_partitions("t", 3)
+    produce(local, index=2)
+    await local.close()
+    again = await open_local(data_dir)
+    assert [end_offset(again, "t", index) for index in range(3)] == [2, 0, 1]
+    await again.close()
+
+
+@pytest.mark.parametrize("at", range(1, 8))
+async def test_cancelled_growth_adds_all_partitions_or_none(data_dir, at):
+    local = await open_local(data_dir)
+    topic = await local.controller.create_topic("t")
+    with cancelled_at(at):
+        await local.controller.create_partitions("t", 3)
+
+    assert len(topic.partitions) == len(local.replicas)
+    assert len(topic.partitions) in {1, 3}
+    await local.close()
+    again = await open_local(data_dir)
+    count = len(again.metadata.get_topic("t").partitions)
+    assert (count, len(again.replicas)) == (len(topic.partitions),) * 2
+    await again.close()
+
+
+@pytest.mark.parametrize("count", [2**31 - 1, 10_002])
+async def test_partitions_beyond_the_limit_cost_nothing(local, count):
+    await local.controller.create_topic("t")
+
+    for refused in (
+        local.controller.create_partitions("t", count),
+        local.controller.create_topic("u", partitions=count),
+    ):
+        with pytest.raises(KafkaError) as error:
+            await refused
+        assert error.value.code == ErrorCode.INVALID_PARTITIONS
+
+
+# Settings of topics
+
+
+async def test_changed_settings_hold_in_every_log_of_the_topic_and_in_no_other(local):
+    await local.controller.create_topic("t", partitions=2, configs={"segment.ms": "1"})
+    await local.controller.create_topic("u")
+
+    assert await local.controller.alter_topic_configs({"t": lambda _: {"retention.ms": "2"}}) == {}
+
+    for index in (0, 1):
+        config = local.replicas.get_partition("t", index).log.config
+        assert (config.retention_ms, config.segment_ms) == (2, 604_800_000)
+    assert local.replicas.get_partition("u", 0).log.config.retention_ms == 604_800_000
+
+
+async def test_settings_that_cannot_be_stored_are_as_they_were(local, monkeypatch):
+    for name in ("t", "u"):
+        await local.controller.create_topic(name, configs={"segment.ms": "1"})
+    changes = {
+        "t": lambda before: {**before, "segment.ms": "2"},
+        "u": lambda before: {"segment.ms": "never"},
+    }
+    with monkeypatch.context() as patched:
+        failing(patched, controller_module, "save_topics", at=1)
+        failures = await local.controller.alter_topic_configs(changes)
+
+    assert {name: error.code for name, error in failures.items()} == {
+        "t": ErrorCode.KAFKA_STORAGE_ERROR,
+        "u": ErrorCode.INVALID_CONFIG,
+    }
+    for name in ("t", "u"):
+        assert local.metadata.get_topic(name).configs == {"segment.ms": "1"}
+        assert local.replicas.get_partition(name, 0).log.config.segment_ms == 1
+
+
+async def test_change_of_settings_cannot_reach_them_before_it_holds(local):
+    """What a change does to the mapping that it is given is nobody else's business."""
+    await local.controller.create_topic("t", configs={"segment.ms": "1"})
+
+    def spoil(before):
+        before.clear()
+        raise KafkaError(ErrorCode.INVALID_CONFIG, "no")
+
+    failures = await local.controller.alter_topic_configs({"t": spoil})
+
+    assert failures["t"].message == "no"
+    assert local.metadata.get_topic("t").configs == {"segment.ms": "1"}
+
+
+async def test_stored_settings_that_became_invalid_are_ignored_one_by_one(data_dir, caplog):
+    local = await open_local(data_dir)
+    await local.controller.create_topic("t", configs={"segment.ms": "5"})
+    await local.close()
+    file = data_dir / "topics.json"
+    stored = '"segment.ms": "5"'
+    changed = f'{stored}, "retention.ms": "never", "from.the.future": "1"'
+    assert stored in file.read_text()
+    file.write_text(file.read_text().replace(stored, changed))
+
+    again = await open_local(data_dir)
+
+    assert again.replicas.get_partition("t", 0).log.config.segment_ms == 5
+    assert again.metadata.get_topic("t").configs == {"segment.ms": "5"}
+    assert "topic t: setting ignored: Unknown topic config name: from.the.future" in caplog.text
+    assert "topic t: setting ignored: Invalid value never" in caplog.text
+    await again.close()
 
 
 # Directories that are not ours to judge

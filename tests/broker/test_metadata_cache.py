@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import attrs
 import pytest
 
 from trio_kafka_net.broker.metadata_cache import (
@@ -112,19 +113,32 @@ def test_topics_survive_in_a_file(cache, tmp_path):
     cache.get_topic("b").partitions[0].leader_epoch = 7
     cache.get_topic("b").partitions[0].isr = (1,)
 
-    save_topics(tmp_path, cache.to_file_content())
+    save_topics(tmp_path, cache)
 
     assert list(MetadataCache.load(tmp_path)) == list(cache)
     assert MetadataCache.load(tmp_path).get_topic_by_id(ID).name == "b"
+
+
+def test_changed_topics_take_the_place_of_the_present_ones(cache):
+    changed = attrs.evolve(cache.get_topic("b"), configs={"segment.ms": "5"})
+
+    topics = cache.with_changed({"b": changed, "nobody": changed})
+
+    assert [topic.name for topic in topics] == [topic.name for topic in cache]
+    assert changed in topics
+    assert cache.get_topic("b").configs == {"retention.ms": "5"}
 
 
 def test_no_file_is_no_topics(tmp_path):
     assert len(MetadataCache.load(tmp_path)) == 0
 
 
-def test_the_file_can_be_read_by_people(cache):
-    document = json.loads(cache.to_file_content())
+def test_the_file_can_be_read_by_people(cache, tmp_path):
+    save_topics(tmp_path, cache)
 
+    text = (tmp_path / "topics.json").read_text()
+    document = json.loads(text)
+    assert len(text.splitlines()) == 2 + len(cache)
     assert document["topics"][0]["name"] == "b"
     assert document["topics"][0]["id"] == "AAECAwQFBgcICQoLDA0ODw"
 

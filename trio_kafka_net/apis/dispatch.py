@@ -8,8 +8,8 @@ Both directions run without a checkpoint unless the handler makes one:
 2. ``handle``, in a request handler: the body, the registered function, the response.
 
 A handler's failure becomes that API's error response. Only bytes that are no request, and an API
-that has no response to put an error into, end the connection. Bytes behind a request are such
-bytes; Kafka does not look at them.
+that has no response to put an error into, end the connection. Bytes behind a request are ignored,
+as Kafka ignores them: librdkafka 2.12 asks for the Metadata of all topics with three of them.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class ApiDispatcher:
             self._respond(request, 0, unsupported_api_versions(api))
             return None
         try:
-            message = api.decoder(version)(request.payload, request.body_position)
+            message = api.decoder(version)(request.payload, request.body_position, False)
             request.message = message
         except RemoteProtocolError as error:
             log.warning("%s: closing: %s", request.connection.connection_id, error)

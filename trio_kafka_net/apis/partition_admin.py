@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from trio_kafka_net.broker.metadata_cache import TopicMetadata, validate_topic_name
-from trio_kafka_net.errors import CloseConnection, KafkaError
+from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
@@ -41,7 +41,6 @@ from trio_kafka_net.protocol.messages.list_partition_reassignments import (
     ListPartitionReassignmentsRequest,
     ListPartitionReassignmentsResponse,
 )
-from trio_kafka_net.protocol.primitives import MAX_REQUEST_ELEMENTS
 
 from .cluster import TOPIC_OPERATIONS
 from .context import RequestContext
@@ -79,17 +78,6 @@ def register(apis: KafkaApis) -> None:
     )
 
 
-def _check_size(lengths: Iterable[int]) -> None:
-    """Bound arrays of numbers, which the decoder lets be as long as the frame allows.
-
-    Raises:
-        CloseConnection: together they are longer than the arrays of structs may be.
-    """
-    total = sum(lengths)
-    if total > MAX_REQUEST_ELEMENTS:
-        raise CloseConnection(f"{total} numbers in a request, {MAX_REQUEST_ELEMENTS} are allowed")
-
-
 # -- elections ------------------------------------------------------------------------------------
 
 
@@ -101,7 +89,6 @@ def elect_leaders(ctx: RequestContext, request: ElectLeadersRequest) -> ElectLea
     asked = request.topic_partitions
     if asked is not None and not asked:
         return ElectLeadersResponse()
-    _check_size(len(topic.partitions) for topic in asked or [])
     if request.election_type not in (_PREFERRED, _UNCLEAN):
         raise KafkaError(
             ErrorCode.INVALID_REQUEST, f"Unknown election type {request.election_type}"
@@ -174,7 +161,6 @@ def alter_partition_reassignments(
 
     Source: Kafka ``ReplicationControlManager.alterPartitionReassignments`` (4.1).
     """
-    _check_size(len(each.replicas or ()) for topic in request.topics for each in topic.partitions)
     return AlterPartitionReassignmentsResponse(
         allow_replication_factor_change=request.allow_replication_factor_change,
         error_message=None,

@@ -146,7 +146,9 @@ class KafkaApis:
         """A fresh registry with every API that a broker serves by itself."""
         from . import (
             acls,
+            alter_configs,
             cluster,
+            configs,
             features,
             fetch,
             group_admin,
@@ -165,7 +167,9 @@ class KafkaApis:
         apis = cls()
         for family in (
             acls,
+            alter_configs,
             cluster,
+            configs,
             features,
             fetch,
             group_admin,

@@ -1,9 +1,9 @@
-"""CreateTopics, DeleteTopics.
+"""CreateTopics, DeleteTopics, CreatePartitions.
 
-Versions: CreateTopics 2-7, DeleteTopics 1-6.
+Versions: CreateTopics 2-7, DeleteTopics 1-6, CreatePartitions 0-3.
 Behaviour:
     * every topic of a request succeeds or fails for itself
-    * a topic named twice in a request fails, without being created or deleted
+    * a topic named twice in a request fails, without being created, enlarged or deleted
     * a request that makes more than 10000 topics, settings and partitions fails as a whole
     * every description says what the topic will have, also when it is only validated; its id is
       zero then
@@ -11,10 +11,12 @@ Behaviour:
       used up the rest of a request is refused with THROTTLING_QUOTA_EXCEEDED (CreateTopics v6,
       DeleteTopics v5), or for older versions done and waited for (KIP-599)
     * directories are made and removed in a worker thread
+    * there are no policies of one's own (create.topic.policy.class.name)
 Version notes:
     DeleteTopics v3 TOPIC_DELETION_DISABLED, before it was INVALID_REQUEST
     CreateTopics v4 defaults for partitions and replicas (KIP-464) · v5 describes what was made
     (KIP-525) · v7 topic ids · DeleteTopics v5 error texts · v6 by topic id (KIP-516)
+    CreatePartitions v2 flexible · v3 may be throttled (KIP-599)
 """
 
 from __future__ import annotations
@@ -23,10 +25,14 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from trio_kafka_net.broker.client_quotas import MutationQuota
-from trio_kafka_net.broker.controller import ConfigSource
+from trio_kafka_net.broker.config_entries import TopicDescriber, wanted
 from trio_kafka_net.broker.metadata_cache import TopicMetadata
 from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
+from trio_kafka_net.protocol.messages.create_partitions import (
+    CreatePartitionsRequest,
+    CreatePartitionsResponse,
+)
 from trio_kafka_net.protocol.messages.create_topics import CreateTopicsRequest, CreateTopicsResponse
 from trio_kafka_net.protocol.messages.delete_topics import DeleteTopicsRequest, DeleteTopicsResponse
 from trio_kafka_net.protocol.primitives import ZERO_UUID
@@ -43,13 +49,7 @@ _CLUSTER_METADATA = "__cluster_metadata"
 _DELETION_DISABLED_SINCE = 3
 _STRICT_CREATION_SINCE = 6
 _STRICT_DELETION_SINCE = 5
-
-# {where a value comes from: number of Kafka's ConfigSource}
-_SOURCES = {
-    ConfigSource.TOPIC: 1,
-    ConfigSource.BROKER: 4,
-    ConfigSource.DEFAULT: 5,
-}
+_STRICT_ENLARGEMENT_SINCE = 3
 
 DeletableTopicResult = DeleteTopicsResponse.DeletableTopicResult
 
@@ -58,6 +58,11 @@ def register(apis: KafkaApis) -> None:
     """Serve this family."""
     apis.add(create_topics, key=CreateTopicsRequest.API_KEY, error_response=_create_topics_error)
     apis.add(delete_topics, key=DeleteTopicsRequest.API_KEY, error_response=_delete_topics_error)
+    apis.add(
+        create_partitions,
+        key=CreatePartitionsRequest.API_KEY,
+        error_response=_create_partitions_error,
+    )
 
 
 async def create_topics(ctx: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse:
@@ -65,12 +70,16 @@ async def create_topics(ctx: RequestContext, request: CreateTopicsRequest) -> Cr
     _check_size(ctx, request)
     times = Counter(topic.name for topic in request.topics)
     quota = ctx.mutation_quota(strict_since=_STRICT_CREATION_SINCE)
+    describer = TopicDescriber(
+        ctx.broker.dynamic_config, ctx.broker.controller.log_defaults, wanted(None)
+    )
     results = []
     for name, asked in {topic.name: topic for topic in request.topics}.items():
         try:
             if times[name] > 1:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
-            results.append(await _create(ctx, asked, request.validate_only, quota))
+            topic = await _create(ctx, asked, request.validate_only, quota)
+            results.append(_made(topic, describer, request.validate_only))
         except KafkaError as error:
             results.append(
                 CreateTopicsResponse.CreatableTopicResult(
@@ -98,6 +107,10 @@ def _check_size(ctx: RequestContext, request: CreateTopicsRequest) -> None:
         )
         for topic in request.topics
     )
+    _check_records(records)
+
+
+def _check_records(records: int) -> None:
     if records > _MAX_RECORDS:
         raise KafkaError(
             ErrorCode.POLICY_VIOLATION, "Unable to perform excessively large batch operation."
@@ -109,68 +122,76 @@ async def _create(
     asked: CreateTopicsRequest.CreatableTopic,
     validate_only: bool,
     quota: MutationQuota,
-) -> CreateTopicsResponse.CreatableTopicResult:
+) -> TopicMetadata:
     if asked.name == _CLUSTER_METADATA:
         raise KafkaError(
             ErrorCode.INVALID_REQUEST, f"Creation of internal topic {asked.name} is prohibited."
         )
     # Whoever makes a topic in case it is missing wants to hear that it is there, whatever else.
     ctx.broker.metadata.check_new_topic(asked.name)
-    replicas = asked.replication_factor
-    partitions = asked.num_partitions
-    if asked.assignments:
-        partitions, replicas = _assigned(ctx, asked)
-    topic = await ctx.broker.controller.create_topic(
+    return await ctx.broker.controller.create_topic(
         asked.name,
-        partitions=None if partitions == _DEFAULT else partitions,
-        replication_factor=None if replicas == _DEFAULT else replicas,
+        partitions=None if asked.num_partitions == _DEFAULT else asked.num_partitions,
+        replication_factor=(
+            None if asked.replication_factor == _DEFAULT else asked.replication_factor
+        ),
+        assignments=_assigned(asked) if asked.assignments else None,
         configs={config.name: config.value for config in asked.configs},
         validate_only=validate_only,
         admit=quota.record,
     )
+
+
+def _made(
+    topic: TopicMetadata, describer: TopicDescriber, validate_only: bool
+) -> CreateTopicsResponse.CreatableTopicResult:
     return CreateTopicsResponse.CreatableTopicResult(
-        name=asked.name,
+        name=topic.name,
         topic_id=ZERO_UUID if validate_only else topic.topic_id,
         error_message=None,
         num_partitions=len(topic.partitions),
         replication_factor=len(topic.partitions[0].replicas),
         configs=[
             CreateTopicsResponse.CreatableTopicConfigs(
-                name=name,
-                value=value,
+                name=entry.name,
+                value=entry.value,
                 read_only=False,
-                config_source=_SOURCES[source],
+                config_source=entry.source,
                 is_sensitive=False,
             )
-            for name, value, source in sorted(ctx.broker.controller.describe_configs(topic))
+            for entry in describer.entries(topic.configs)
         ],
     )
 
 
-def _assigned(ctx: RequestContext, asked: CreateTopicsRequest.CreatableTopic) -> tuple[int, int]:
-    """Partition count and replication factor of a manual assignment, after checking it.
+def _assigned(asked: CreateTopicsRequest.CreatableTopic) -> list[list[int]]:
+    """The replicas of a manual assignment, by partition.
 
     Source: Kafka ``ReplicationControlManager.createTopic``.
     """
-    if asked.num_partitions != _DEFAULT or asked.replication_factor != _DEFAULT:
-        raise KafkaError(
-            ErrorCode.INVALID_REQUEST,
-            "with an assignment, partitions and replication factor must both be -1",
-        )
-    indexes = sorted(each.partition_index for each in asked.assignments)
-    if indexes != list(range(len(indexes))):
+    for name, value in (
+        ("replication factor", asked.replication_factor),
+        ("numPartitions", asked.num_partitions),
+    ):
+        if value != _DEFAULT:
+            raise KafkaError(
+                ErrorCode.INVALID_REQUEST,
+                f"A manual partition assignment was specified, but {name} was not set to -1.",
+            )
+    replicas = {each.partition_index: each.broker_ids for each in asked.assignments}
+    if len(replicas) < len(asked.assignments):
+        times = Counter(each.partition_index for each in asked.assignments)
         raise KafkaError(
             ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-            f"partitions {indexes} are not 0 to {len(indexes) - 1}, each once",
+            "Found multiple manual partition assignments for partition "
+            f"{times.most_common(1)[0][0]}",
         )
-    for each in asked.assignments:
-        if each.broker_ids != [ctx.broker.node_id]:
-            raise KafkaError(
-                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                f"partition {each.partition_index} is assigned to brokers {each.broker_ids}, "
-                f"only [{ctx.broker.node_id}] is there",
-            )
-    return len(indexes), 1
+    if sorted(replicas) != list(range(len(replicas))):
+        raise KafkaError(
+            ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+            "partitions should be a consecutive 0-based integer sequence",
+        )
+    return [replicas[index] for index in range(len(replicas))]
 
 
 def _create_topics_error(
@@ -207,12 +228,13 @@ async def delete_topics(ctx: RequestContext, request: DeleteTopicsRequest) -> De
         results.append(result)
         try:
             if times[name, topic_id] > 1:
-                raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name or id.")
+                what = "id" if name is None else "name"
+                raise KafkaError(ErrorCode.INVALID_REQUEST, f"Duplicate topic {what}.")
             found.append((result, _find(ctx, name, topic_id)))
         except KafkaError as error:
             result.error_code, result.error_message = error.code, error.message
-    await _delete(ctx, found, ctx.mutation_quota(strict_since=_STRICT_DELETION_SINCE))
-    return DeleteTopicsResponse(responses=results)
+    again = await _delete(ctx, found, ctx.mutation_quota(strict_since=_STRICT_DELETION_SINCE))
+    return DeleteTopicsResponse(responses=[each for each in results if id(each) not in again])
 
 
 def _topics_to_delete(request: DeleteTopicsRequest) -> list[DeleteTopicsRequest.DeleteTopicState]:
@@ -222,8 +244,12 @@ def _topics_to_delete(request: DeleteTopicsRequest) -> list[DeleteTopicsRequest.
 
 
 def _find(ctx: RequestContext, name: str | None, topic_id: bytes) -> TopicMetadata:
-    if (name is None) == (topic_id == ZERO_UUID):
-        raise KafkaError(ErrorCode.INVALID_REQUEST, "a topic needs a name or an id, not both")
+    if name is not None and topic_id != ZERO_UUID:
+        raise KafkaError(
+            ErrorCode.INVALID_REQUEST, "You may not specify both topic name and topic id."
+        )
+    if name is None and topic_id == ZERO_UUID:
+        raise KafkaError(ErrorCode.INVALID_REQUEST, "Neither topic name nor id were specified.")
     metadata = ctx.broker.metadata
     if name is not None:
         return metadata.topic_or_raise(name)
@@ -237,19 +263,30 @@ async def _delete(
     ctx: RequestContext,
     found: list[tuple[DeletableTopicResult, TopicMetadata]],
     quota: MutationQuota,
-) -> None:
-    times = Counter(topic.topic_id for _, topic in found)
+) -> set[int]:
+    """Delete what was found once; a topic found by name and by id has one result, and stays.
+
+    Returns:
+        Identities of the results beyond that one.
+    """
+    topics = {topic.topic_id: topic for _, topic in found}
+    results: dict[bytes, list[DeletableTopicResult]] = {}
     for result, topic in found:
         result.name, result.topic_id = topic.name, topic.topic_id
+        results.setdefault(topic.topic_id, []).append(result)
+    for topic_id, (result, *more) in results.items():
         try:
-            if times[topic.topic_id] > 1:
+            if more:
                 raise KafkaError(
-                    ErrorCode.INVALID_REQUEST, "The topic is there by its name and by its id."
+                    ErrorCode.INVALID_REQUEST,
+                    "The provided topic name maps to an ID that was already supplied.",
                 )
+            topic = topics[topic_id]
             quota.record(len(topic.partitions))
-            await ctx.broker.controller.delete_topic(topic.name, topic_id=topic.topic_id)
+            await ctx.broker.controller.delete_topic(topic.name, topic_id=topic_id)
         except KafkaError as error:
             result.error_code, result.error_message = error.code, error.message
+    return {id(each) for _, *more in results.values() for each in more}
 
 
 def _delete_topics_error(
@@ -261,5 +298,65 @@ def _delete_topics_error(
                 name=each.name, topic_id=each.topic_id, error_code=code, error_message=text
             )
             for each in _topics_to_delete(request)
+        ]
+    )
+
+
+async def create_partitions(
+    ctx: RequestContext, request: CreatePartitionsRequest
+) -> CreatePartitionsResponse:
+    """Give topics more partitions, or only check that they could be given.
+
+    Source: Kafka ``ControllerApis.createPartitions``.
+    """
+    _check_records(sum(_new_partitions(ctx, topic) for topic in request.topics))
+    quota = ctx.mutation_quota(strict_since=_STRICT_ENLARGEMENT_SINCE)
+    times = Counter(topic.name for topic in request.topics)
+    results = []
+    for name, asked in {topic.name: topic for topic in request.topics}.items():
+        result = CreatePartitionsResponse.TopicResult(name=name)
+        results.append(result)
+        try:
+            if times[name] > 1:
+                raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
+            await _enlarge(ctx, asked, request.validate_only, quota)
+        except KafkaError as error:
+            result.error_code, result.error_message = error.code, error.message
+    return CreatePartitionsResponse(results=results)
+
+
+def _new_partitions(ctx: RequestContext, asked: CreatePartitionsRequest.Topic) -> int:
+    topic = ctx.broker.metadata.get_topic(asked.name)
+    return 0 if topic is None else max(0, asked.count - len(topic.partitions))
+
+
+async def _enlarge(
+    ctx: RequestContext,
+    asked: CreatePartitionsRequest.Topic,
+    validate_only: bool,
+    quota: MutationQuota,
+) -> None:
+    await ctx.broker.controller.create_partitions(
+        asked.name,
+        asked.count,
+        assignments=(
+            None
+            if asked.assignments is None
+            else [assignment.broker_ids for assignment in asked.assignments]
+        ),
+        validate_only=validate_only,
+        admit=quota.record,
+    )
+
+
+def _create_partitions_error(
+    request: CreatePartitionsRequest, code: ErrorCode, text: str | None
+) -> CreatePartitionsResponse:
+    return CreatePartitionsResponse(
+        results=[
+            CreatePartitionsResponse.TopicResult(
+                name=topic.name, error_code=code, error_message=text
+            )
+            for topic in request.topics
         ]
     )

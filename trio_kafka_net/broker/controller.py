@@ -5,6 +5,8 @@ always something that the next start completes, never old data under a new topic
 
 * made: ``topics.json`` first, then the partitions, then clients see the topic. The next start makes
   the partitions that are missing.
+* enlarged: as made, for the partitions that are new.
+* settings changed: ``topics.json``, then the logs. Several topics of a request are one step.
 * deleted: first ``topics.json`` says that the topic has no partitions, which is how a deletion
   shows; then clients lose it and its directories are renamed for removal; then it leaves
   ``topics.json``. The next start renames what is left.
@@ -20,9 +22,10 @@ Source: Kafka ``ReplicationControlManager``, as far as one node goes.
 
 from __future__ import annotations
 
-import enum
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import islice
+from typing import TypeAlias
 
 import attrs
 import trio
@@ -32,21 +35,24 @@ from trio_kafka_net.protocol.error_codes import ErrorCode
 
 from .log.log_config import LogConfig
 from .log.log_manager import LogManager
-from .metadata_cache import MetadataCache, TopicMetadata, save_topics
+from .metadata_cache import (
+    MetadataCache,
+    TopicMetadata,
+    new_partitions,
+    save_topics,
+    validate_topic_name,
+)
 from .replica_manager import ReplicaManager, to_kafka_error
 
 log = logging.getLogger(__name__)
 
-_MAX_PARTITIONS = 10_000
-"""Partitions of one request's topic; Kafka's limit on what one call may create."""
+MAX_NEW_PARTITIONS = 10_000
+"""Partitions that one call may add; Kafka's limit on what one request may make."""
 
-
-class ConfigSource(enum.IntEnum):
-    """Who says what a setting of a topic is."""
-
-    TOPIC = 1
-    BROKER = 2
-    DEFAULT = 3
+Assignments: TypeAlias = Sequence[Sequence[int]]
+"""Node ids of every partition's replicas, in the order of the partitions."""
+Change: TypeAlias = Callable[[dict[str, str]], dict[str, str]]
+"""What a topic sets before a change → what it sets after it; raises KafkaError to refuse."""
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +89,11 @@ class Controller:
     def _logs(self) -> LogManager:
         return self._replicas.log_manager
 
+    @property
+    def log_defaults(self) -> LogConfig:
+        """What topics do not set themselves."""
+        return self._logs.config.log
+
     async def start(self) -> None:
         """Complete what was interrupted, and lead every partition with a new leader epoch.
 
@@ -98,7 +109,7 @@ class Controller:
                     self._lead(topic)
                 else:
                     self._complete_deletion(topic)
-            await self._save(self._metadata)
+            await self._save()
         for partition_log in self._logs:
             name, index = partition_log.topic_partition
             if self._replicas.get_partition(name, index) is None:
@@ -118,6 +129,7 @@ class Controller:
         *,
         partitions: int | None = None,
         replication_factor: int | None = None,
+        assignments: Assignments | None = None,
         configs: Mapping[str, str | None] | None = None,
         validate_only: bool = False,
         admit: Callable[[int], None] | None = None,
@@ -128,6 +140,7 @@ class Controller:
             name: a name by Kafka's rules that is not taken.
             partitions: how many; None is ``num.partitions``.
             replication_factor: None is ``default.replication.factor``.
+            assignments: says both in their place.
             configs: {Kafka's name: value}, what the topic sets itself.
             validate_only: check, and make nothing.
             admit: called with the number of partitions when all is checked and nothing made; it
@@ -138,8 +151,8 @@ class Controller:
 
         Raises:
             KafkaError: INVALID_TOPIC_EXCEPTION, TOPIC_ALREADY_EXISTS, INVALID_PARTITIONS,
-                INVALID_REPLICATION_FACTOR, INVALID_CONFIG; or KAFKA_STORAGE_ERROR. Nothing was
-                made.
+                INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG; or
+                KAFKA_STORAGE_ERROR. Nothing was made.
 
         Cancellation: the topic exists as a whole or not at all; one that could not be made may come
             with the next start.
@@ -147,23 +160,150 @@ class Controller:
         async with self._changing:
             self._metadata.check_new_topic(name)
             settings = self._check_configs(configs or {})
-            count = self._check_counts(partitions, replication_factor)
+            if assignments is None:
+                count = self._check_counts(partitions, replication_factor)
+                assignments = [(self._node_id,)] * count
+            self._check_assignments(assignments)
             if admit is not None:
-                admit(count)
-            assignments = [(self._node_id,)] * count
+                admit(len(assignments))
             planned = MetadataCache(self._metadata)
             if validate_only:
                 return planned.add_topic(name, bytes(16), assignments, settings)
             topic = planned.add_topic(name, self._new_uuid(), assignments, settings)
             try:
-                await trio.to_thread.run_sync(self._make, planned.to_file_content(), topic)
+                await trio.to_thread.run_sync(self._make, list(planned), topic)
             except (KafkaError, StorageError, OSError) as error:
                 await self._unmake(topic)
                 raise error if isinstance(error, KafkaError) else to_kafka_error(error) from error
             topic = self._metadata.add_topic(name, topic.topic_id, assignments, settings)
             self._set_leadership(topic)
-            log.info("made topic %s with %d partitions", name, count)
+            log.info("made topic %s with %d partitions", name, len(assignments))
             return topic
+
+    async def create_partitions(
+        self,
+        name: str,
+        count: int,
+        *,
+        assignments: Assignments | None = None,
+        validate_only: bool = False,
+        admit: Callable[[int], None] | None = None,
+    ) -> None:
+        """Give a topic more partitions, after those it has.
+
+        Args:
+            name: of the topic.
+            count: of partitions that it shall have.
+            assignments: of the new partitions; None leaves them to us.
+            validate_only: check, and make nothing.
+            admit: called with the number of new partitions when all is checked and nothing made; it
+                may raise.
+
+        Raises:
+            KafkaError: UNKNOWN_TOPIC_OR_PARTITION, INVALID_PARTITIONS, INVALID_REPLICA_ASSIGNMENT;
+                or KAFKA_STORAGE_ERROR. The topic is as it was.
+
+        Cancellation: the partitions exist all or none; those that could not be made may come with
+            the next start.
+        Source: Kafka ``ReplicationControlManager.createPartitions``.
+        """
+        async with self._changing:
+            topic = self._metadata.topic_or_raise(name)
+            present = len(topic.partitions)
+            _check_increase(topic, count)
+            new = [(self._node_id,)] * (count - present) if assignments is None else assignments
+            if len(new) != count - present:
+                raise KafkaError(
+                    ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                    f"Attempted to add {count - present} additional partition(s), but only "
+                    f"{len(new)} assignment(s) were specified.",
+                )
+            self._check_assignments(new)
+            if admit is not None:
+                admit(len(new))
+            if validate_only:
+                return
+            larger = attrs.evolve(topic, partitions=[*topic.partitions, *new_partitions(new)])
+            topics = self._metadata.with_changed({name: larger})
+            try:
+                await trio.to_thread.run_sync(self._make, topics, larger)
+            except (KafkaError, StorageError, OSError) as error:
+                await self._unmake(larger, from_index=present)
+                raise error if isinstance(error, KafkaError) else to_kafka_error(error) from error
+            self._metadata.add_partitions(name, new)
+            self._set_leadership(topic, from_index=present)
+            log.info("topic %s has %d partitions now, %d before", name, count, present)
+
+    async def alter_topic_configs(
+        self, changes: Mapping[str, Change], *, validate_only: bool = False
+    ) -> dict[str, KafkaError]:
+        """Change what topics set themselves, each as a whole, all that can be in one step.
+
+        Args:
+            changes: {topic: what becomes of its settings}.
+            validate_only: check, and change nothing.
+
+        Returns:
+            {topic: why it is as it was}: INVALID_REQUEST, INVALID_TOPIC_EXCEPTION,
+            UNKNOWN_TOPIC_OR_PARTITION, INVALID_CONFIG, KAFKA_STORAGE_ERROR, and what its change
+            raised.
+
+        Cancellation: all of it is written down or nothing.
+        Source: Kafka ``ConfigurationControlManager``.
+        """
+        failures: dict[str, KafkaError] = {}
+        changed: dict[str, TopicMetadata] = {}
+        async with self._changing:
+            for name, change in changes.items():
+                await trio.lowlevel.checkpoint()  # there may be thousands
+                try:
+                    changed[name] = self._altered(name, change)
+                except KafkaError as error:
+                    failures[name] = error
+            if validate_only or not changed:
+                return failures
+            try:
+                await self._save(changed)
+            except OSError as error:
+                failures.update(dict.fromkeys(changed, to_kafka_error(error)))
+                return failures
+            for name, altered in changed.items():
+                topic = self._metadata.topic_or_raise(name)
+                topic.configs = altered.configs
+                self._configure_logs(topic)
+                log.info("topic %s sets %s", name, ", ".join(sorted(topic.configs)) or "nothing")
+        return failures
+
+    async def use_log_defaults(self, defaults: LogConfig) -> None:
+        """Let what topics do not set themselves be ``defaults`` from now on, in every log.
+
+        Cancellation: nothing is changed.
+        """
+        async with self._changing:
+            self._logs.config = attrs.evolve(self._logs.config, log=defaults)
+            for topic in self._metadata:
+                self._configure_logs(topic)
+
+    def _altered(self, name: str, change: Change) -> TopicMetadata:
+        """The topic with its new settings; the order of the checks is Kafka's."""
+        if not name:
+            raise KafkaError(ErrorCode.INVALID_REQUEST, "Default topic resources are not allowed.")
+        validate_topic_name(name)
+        topic = self._metadata.get_topic(name)
+        configs = change({} if topic is None else dict(topic.configs))
+        self._logs.config.log.with_topic_configs(configs)
+        if topic is None:
+            raise KafkaError(
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"The topic '{name}' does not exist."
+            )
+        return attrs.evolve(topic, configs=configs)
+
+    def _configure_logs(self, topic: TopicMetadata) -> None:
+        config = self._logs.config.log.with_topic_configs(topic.configs)
+        for index in range(len(topic.partitions)):
+            partition_log = self._logs.get_log(topic.name, index)
+            if partition_log is not None:
+                partition_log.update_config(config)
 
     async def delete_topic(self, name: str, *, topic_id: bytes | None = None) -> None:
         """Delete a topic and its data; whoever waits for it is woken.
@@ -184,15 +324,14 @@ class Controller:
             topic = self._metadata.topic_or_raise(name)
             if topic_id not in {None, topic.topic_id}:
                 raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"{name} is another topic")
-            remaining = [other for other in self._metadata if other is not topic]
             try:
-                await self._save(MetadataCache([*remaining, attrs.evolve(topic, partitions=[])]))
+                await self._save({name: attrs.evolve(topic, partitions=[])})
             except OSError as error:
                 raise to_kafka_error(error) from error
             self._metadata.remove_topic(name)
             failure = self._delete_partitions(topic)
             try:
-                await self._save(self._metadata)
+                await self._save()
             except OSError as error:
                 log.warning("topic %s is deleted, the next start completes it: %s", name, error)
             for forget in self.on_topic_deleted:
@@ -200,20 +339,6 @@ class Controller:
             if failure is not None:
                 raise failure
             log.info("deleted topic %s", name)
-
-    def describe_configs(self, topic: TopicMetadata) -> list[tuple[str, str, ConfigSource]]:
-        """The settings in force for a topic: (Kafka's name, value, where it is from)."""
-        built_in = dict(LogConfig().to_texts())
-        of_broker = dict(self._logs.config.log.to_texts())
-        described = []
-        for name, text in self._logs.config.log.with_topic_configs(topic.configs).to_texts():
-            source = (
-                ConfigSource.DEFAULT if of_broker[name] == built_in[name] else ConfigSource.BROKER
-            )
-            if name in topic.configs:
-                source = ConfigSource.TOPIC
-            described.append((name, text, source))
-        return described
 
     def _check_counts(self, partitions: int | None, replication_factor: int | None) -> int:
         """The number of partitions; the order of the checks is Kafka's."""
@@ -226,30 +351,53 @@ class Controller:
                 "Replication factor must be larger than 0, or -1 to use the default value.",
             )
         count = self._defaults.partitions if partitions is None else partitions
-        if not 1 <= count <= _MAX_PARTITIONS:
+        if count < 1:
             raise KafkaError(
                 ErrorCode.INVALID_PARTITIONS,
-                f"{count} partitions; 1 to {_MAX_PARTITIONS} are allowed",
+                "Number of partitions was set to an invalid non-positive value.",
             )
+        _check_new(count)
         if replicas > 1:
             raise KafkaError(
                 ErrorCode.INVALID_REPLICATION_FACTOR,
-                f"replication factor {replicas}, but there is one broker",
+                f"Unable to replicate the partition {replicas} time(s): The target replication "
+                f"factor of {replicas} cannot be reached because only 1 broker(s) are registered.",
             )
         return count
 
+    def _check_assignments(self, assignments: Assignments) -> None:
+        """Refuse replicas anywhere but here.
+
+        Source: Kafka ``ReplicationControlManager.validateManualPartitionAssignment``.
+        """
+        for nodes in assignments:
+            if list(nodes) != [self._node_id]:
+                raise KafkaError(
+                    ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                    f"The manual partition assignment includes {self._what_is_wrong(nodes)}.",
+                )
+
+    def _what_is_wrong(self, nodes: Sequence[int]) -> str:
+        if not nodes:
+            return "an empty replica list"
+        unknown = [node for node in nodes if node != self._node_id]
+        if unknown:
+            return f"broker {unknown[0]}, but no such broker is registered"
+        return f"the broker {self._node_id} more than once"
+
     def _check_configs(self, configs: Mapping[str, str | None]) -> dict[str, str]:
-        settings: dict[str, str] = {}
-        for name, text in configs.items():
-            if text is None:
-                raise KafkaError(ErrorCode.INVALID_CONFIG, f"Null value for topic config {name}")
-            settings[name] = text
+        settings = {name: text for name, text in configs.items() if text is not None}
+        if len(settings) < len(configs):
+            without = ",".join(name for name, text in configs.items() if text is None)
+            raise KafkaError(
+                ErrorCode.INVALID_CONFIG, f"Null value not supported for topic configs: {without}"
+            )
         self._logs.config.log.with_topic_configs(settings)
         return settings
 
-    def _make(self, content: bytes, topic: TopicMetadata) -> None:
-        """Write down a new topic and make its partitions; blocks, for a worker thread."""
-        save_topics(self._logs.path, content)
+    def _make(self, topics: Sequence[TopicMetadata], topic: TopicMetadata) -> None:
+        """Write all topics down and make the partitions of one; blocks, for a worker thread."""
+        save_topics(self._logs.path, topics)
         self._make_partitions(topic)
 
     def _make_partitions(self, topic: TopicMetadata) -> None:
@@ -262,16 +410,16 @@ class Controller:
                 )
             self._replicas.create_partition(topic.name, index, topic.topic_id, topic.configs)
 
-    async def _unmake(self, topic: TopicMetadata) -> None:
-        """Take back what was made of a topic that could not be completed."""
-        self._delete_partitions(topic)
-        for index in range(len(topic.partitions)):
+    async def _unmake(self, topic: TopicMetadata, *, from_index: int = 0) -> None:
+        """Take back what was made of a topic that could not be completed, or enlarged."""
+        self._delete_partitions(topic, from_index=from_index)
+        for index in range(from_index, len(topic.partitions)):
             if self._logs.get_log(topic.name, index) is None:
                 self._remove_unfinished(topic, index)
         try:
-            await self._save(self._metadata)
+            await self._save()
         except OSError as error:
-            log.error("topics.json still has topic %s: %s", topic.name, error)
+            log.error("topics.json still has what was added to %s: %s", topic.name, error)
 
     def _remove_unfinished(self, topic: TopicMetadata, index: int) -> None:
         """Remove a directory that got no log, so that the name can be used again."""
@@ -281,10 +429,10 @@ class Controller:
         except (StorageError, OSError) as error:
             log.error("%s-%d: %s", topic.name, index, error)
 
-    def _delete_partitions(self, topic: TopicMetadata) -> KafkaError | None:
-        """Take every partition out of service; the last failure, if a directory stays."""
+    def _delete_partitions(self, topic: TopicMetadata, *, from_index: int = 0) -> KafkaError | None:
+        """Take partitions out of service; the last failure, if a directory stays."""
         failure = None
-        for index in range(len(topic.partitions)):
+        for index in range(from_index, len(topic.partitions)):
             try:
                 self._replicas.delete_partition(topic.name, index)
             except KafkaError as error:
@@ -301,8 +449,8 @@ class Controller:
             state.leader_epoch = max(state.leader_epoch, known) + 1
         self._set_leadership(topic)
 
-    def _set_leadership(self, topic: TopicMetadata) -> None:
-        for index, state in enumerate(topic.partitions):
+    def _set_leadership(self, topic: TopicMetadata, *, from_index: int = 0) -> None:
+        for index, state in islice(enumerate(topic.partitions), from_index, None):
             partition = self._replicas.get_partition(topic.name, index)
             assert partition is not None
             partition.set_leadership(
@@ -312,5 +460,28 @@ class Controller:
                 replicas=state.replicas,
             )
 
-    async def _save(self, topics: MetadataCache) -> None:
-        await trio.to_thread.run_sync(save_topics, self._logs.path, topics.to_file_content())
+    async def _save(self, changed: Mapping[str, TopicMetadata] | None = None) -> None:
+        """Write all topics down; the lock keeps them from changing meanwhile."""
+        topics = self._metadata.with_changed(changed or {})
+        await trio.to_thread.run_sync(save_topics, self._logs.path, topics)
+
+
+def _check_increase(topic: TopicMetadata, count: int) -> None:
+    present = len(topic.partitions)
+    if count == present:
+        raise KafkaError(ErrorCode.INVALID_PARTITIONS, f"Topic already has {present} partition(s).")
+    if count < present:
+        raise KafkaError(
+            ErrorCode.INVALID_PARTITIONS,
+            f"The topic {topic.name} currently has {present} partition(s); {count} would not be "
+            "an increase.",
+        )
+    _check_new(count - present)
+
+
+def _check_new(count: int) -> None:
+    if count > MAX_NEW_PARTITIONS:
+        raise KafkaError(
+            ErrorCode.INVALID_PARTITIONS,
+            f"{count} new partitions; 1 to {MAX_NEW_PARTITIONS} are allowed",
+        )

@@ -26,10 +26,11 @@ from .controller import Controller, TopicDefaults
 from .coordinator.group_coordinator import GroupCoordinator
 from .coordinator.offset_expiry import OffsetExpiry
 from .coordinator.offset_store import OffsetStore
+from .dynamic_config import DynamicConfig
 from .log.data_dir import in_memory_data_dir
 from .log.log_config import LogConfig
 from .log.log_manager import LogManager, LogManagerConfig
-from .metadata_cache import BrokerMetadata, Endpoint, MetadataCache
+from .metadata_cache import BrokerMetadata, Endpoint, MetadataCache, TopicMetadata
 from .producer_ids import ProducerIds
 from .replica_manager import ReplicaManager
 from .throttler import Throttler
@@ -69,7 +70,7 @@ class LocalBroker:
 
     def __init__(
         self,
-        config: BrokerConfig,
+        dynamic_config: DynamicConfig,
         log_manager: LogManager,
         metadata: MetadataCache,
         quotas: ClientQuotas,
@@ -79,7 +80,10 @@ class LocalBroker:
         cleanup: contextlib.ExitStack,
     ) -> None:
         """Use ``LocalBroker.open``, which has the data directory ready."""
-        self.config = config
+        self.dynamic_config = dynamic_config
+        """What was set at run time, and who is told of changes."""
+        self.config = config = dynamic_config.current
+        """The configuration in force."""
         self.node_id = config.node_id
         self.cluster_id = log_manager.cluster_id
         self.metadata = metadata
@@ -96,7 +100,8 @@ class LocalBroker:
             ),
             new_uuid=new_uuid,
         )
-        """Makes and deletes topics."""
+        """Makes, changes and deletes topics."""
+        dynamic_config.subscribe(self)
         self.producer_ids = ProducerIds(log_manager.path)
         """Ids for idempotent producers."""
         self.now_ms = now_ms
@@ -152,12 +157,12 @@ class LocalBroker:
                 if config.trio_in_memory
                 else Path(config.log_dirs[0])
             )
-            log_manager, metadata, quotas = await trio.to_thread.run_sync(
+            dynamic_config, log_manager, metadata, quotas = await trio.to_thread.run_sync(
                 _open_logs, config, directory, now_ms, new_uuid
             )
             cleanup.callback(log_manager.close)
             broker = cls(
-                config,
+                dynamic_config,
                 log_manager,
                 metadata,
                 quotas,
@@ -173,6 +178,29 @@ class LocalBroker:
             cleanup.close()
             raise
         return broker
+
+    async def validate(self, old: BrokerConfig, new: BrokerConfig) -> None:
+        """Refuse defaults that the log cannot have.
+
+        Raises:
+            ConfigError: one of them.
+
+        Checkpoints: none.
+        """
+        if new.log != old.log:
+            try:
+                log_defaults(new)
+            except KafkaError as error:
+                raise ConfigError(error.message) from error
+
+    async def reconfigure(self, old: BrokerConfig, new: BrokerConfig) -> None:
+        """Go by ``new``, in every log.
+
+        Cancellation: the logs that are open keep their old defaults.
+        """
+        self.config = new
+        if new.log != old.log:
+            await self.controller.use_log_defaults(log_defaults(new))
 
     def advertise(self, endpoints: dict[str, Endpoint]) -> None:
         """Tell clients where this broker is: {listener name: endpoint}."""
@@ -273,25 +301,52 @@ class LocalBroker:
                 raise StorageError(f"not closed cleanly: {error}") from error
 
 
+def log_defaults(config: BrokerConfig) -> LogConfig:
+    """What a log goes by if its topic says nothing.
+
+    Raises:
+        KafkaError: INVALID_CONFIG, the log cannot have that.
+    """
+    return LogConfig().with_topic_configs(config.log.topic_defaults)
+
+
 def _open_logs(
-    config: BrokerConfig,
+    static: BrokerConfig,
     directory: Path,
     now_ms: Callable[[], int],
     new_uuid: Callable[[], bytes],
-) -> tuple[LogManager, MetadataCache, ClientQuotas]:
+) -> tuple[DynamicConfig, LogManager, MetadataCache, ClientQuotas]:
     """Open the data directory; blocks, for a worker thread."""
+    dynamic_config = DynamicConfig.load(static, directory)
+    config = dynamic_config.current
     metadata = MetadataCache.load(directory)
     quotas = ClientQuotas.load(directory, config)
+    defaults = log_defaults(config)
+    for topic in metadata:
+        topic.configs = _valid_configs(topic, defaults)
     log_manager = LogManager.open(
         LogManagerConfig(
             data_dir=directory,
             node_id=config.node_id,
             cluster_id=config.cluster_id,
-            log=LogConfig().with_topic_configs(config.log.topic_defaults),
+            log=defaults,
             retention_check_interval_ms=config.log_retention_check_interval_ms,
         ),
         {topic.name: topic.configs for topic in metadata},
         now_ms=now_ms,
         new_uuid=new_uuid,
     )
-    return log_manager, metadata, quotas
+    return dynamic_config, log_manager, metadata, quotas
+
+
+def _valid_configs(topic: TopicMetadata, defaults: LogConfig) -> dict[str, str]:
+    """What a topic sets, without what another release may have allowed."""
+    valid = {}
+    for name, text in topic.configs.items():
+        try:
+            defaults.with_topic_configs({name: text})
+        except KafkaError as error:
+            log.error("topic %s: setting ignored: %s", topic.name, error.message)
+        else:
+            valid[name] = text
+    return valid

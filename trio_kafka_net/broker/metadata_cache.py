@@ -101,7 +101,10 @@ def validate_topic_name(name: str) -> None:
     elif len(name) > _MAX_NAME_LENGTH:
         reason = f"the length of '{name}' is longer than the max allowed length {_MAX_NAME_LENGTH}"
     elif not _LEGAL_NAME.fullmatch(name):
-        reason = f"'{name}' contains characters other than ASCII alphanumerics, '.', '_' and '-'"
+        reason = (
+            f"'{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' "
+            "and '-'"
+        )
     else:
         return
     raise KafkaError(ErrorCode.INVALID_TOPIC_EXCEPTION, f"Topic name is invalid: {reason}")
@@ -205,7 +208,7 @@ class MetadataCache:
         self.check_new_topic(name)
         if not assignments:
             raise KafkaError(ErrorCode.INVALID_PARTITIONS, "a topic has at least one partition")
-        topic = TopicMetadata(name, topic_id, _new_partitions(assignments), dict(configs or {}))
+        topic = TopicMetadata(name, topic_id, new_partitions(assignments), dict(configs or {}))
         self._add(topic)
         return topic
 
@@ -216,7 +219,7 @@ class MetadataCache:
             KafkaError: UNKNOWN_TOPIC_OR_PARTITION.
         """
         topic = self.topic_or_raise(name)
-        topic.partitions += _new_partitions(assignments)
+        topic.partitions += new_partitions(assignments)
         return topic
 
     def remove_topic(self, name: str) -> TopicMetadata:
@@ -268,26 +271,29 @@ class MetadataCache:
         except (ValueError, LookupError, TypeError, AttributeError, KafkaError) as exc:
             raise StorageError(f"{path} is damaged: {exc!r}") from exc
 
-    def to_file_content(self) -> bytes:
-        """The content of ``topics.json``: taken on the event loop, written in a thread."""
-        document = {"version": _FILE_VERSION, "topics": [_topic_to_json(topic) for topic in self]}
-        return json.dumps(document, indent=1).encode() + b"\n"
+    def with_changed(self, changed: Mapping[str, TopicMetadata]) -> list[TopicMetadata]:
+        """The topics, those in ``changed`` ({name: topic}) in place of the present ones."""
+        return [changed.get(topic.name, topic) for topic in self]
 
 
-def save_topics(data_dir: Path, content: bytes) -> None:
+def save_topics(data_dir: Path, topics: Iterable[TopicMetadata]) -> None:
     """Replace ``topics.json``; blocks, for a worker thread.
 
     Args:
         data_dir: the data directory.
-        content: of ``MetadataCache.to_file_content``.
+        topics: all of them; nobody may change them meanwhile.
 
     Raises:
         OSError: the old content is still there.
     """
-    write_atomically(data_dir / TOPICS_FILE, content)
+    # A line for each topic: good to read, and quick to write where there are thousands.
+    lines = ",\n".join(json.dumps(_topic_to_json(topic)) for topic in topics)
+    content = f'{{"version": {_FILE_VERSION}, "topics": [\n{lines}\n]}}\n'
+    write_atomically(data_dir / TOPICS_FILE, content.encode())
 
 
-def _new_partitions(assignments: Sequence[Sequence[int]]) -> list[PartitionMetadata]:
+def new_partitions(assignments: Sequence[Sequence[int]]) -> list[PartitionMetadata]:
+    """Partitions led by the first node of their assignment, with leader epoch 0."""
     return [
         PartitionMetadata(replicas=tuple(nodes), isr=tuple(nodes), leader_id=nodes[0])
         for nodes in assignments
@@ -299,7 +305,15 @@ def _topic_to_json(topic: TopicMetadata) -> dict[str, Any]:
         "name": topic.name,
         "id": uuid_to_text(topic.topic_id),
         "configs": topic.configs,
-        "partitions": [attrs.asdict(partition) for partition in topic.partitions],
+        "partitions": [
+            {
+                "replicas": partition.replicas,
+                "isr": partition.isr,
+                "leader_id": partition.leader_id,
+                "leader_epoch": partition.leader_epoch,
+            }
+            for partition in topic.partitions
+        ],
     }
 
 

@@ -82,12 +82,14 @@ class SocketServerConfig:
         "Processors per data-plane listener; the control plane has one.",
         unit="tasks",
         at_least=1,
+        dynamic=True,
     )
     num_io_threads: int = setting(
         8,
         "Request handlers of the data plane; the control plane has one.",
         unit="tasks",
         at_least=1,
+        dynamic=True,
     )
     queued_max_requests: int = setting(
         500,
@@ -139,19 +141,22 @@ class SocketServerConfig:
         "others are closed for it, silent ones first. The control plane is limited by its own "
         "listener's key only.",
         unit="connections",
+        dynamic=True,
     )
     max_connections_per_ip: int = setting(
         2_147_483_647,
         "Connections of a plane from one address. Above it new ones are closed at once. 0 is "
         "allowed only with `max.connections.per.ip.overrides`.",
         unit="connections",
+        dynamic=True,
     )
     max_connections_per_ip_overrides: Mapping[str, str] = setting(
         {},
         "Hosts with a limit of their own in place of `max.connections.per.ip`. A name is resolved "
-        "once, at the start, and stands for all of its addresses; one that does not resolve stops "
-        "the start.",
+        "once, when it is set, and stands for all of its addresses; one that does not resolve is "
+        "refused, and stops the start.",
         convert=_as_text_map,
+        dynamic=True,
     )
     max_connection_creation_rate: int = setting(
         2_147_483_647,
@@ -159,6 +164,7 @@ class SocketServerConfig:
         "wait. It does not bind the inter-broker listener together with the others, but by itself. "
         "The control plane is limited by its own listener's key only.",
         unit="connections/s",
+        dynamic=True,
     )
     trio_frame_timeout_ms: int = setting(
         30_000,
@@ -219,10 +225,17 @@ class LogConfig:
         False, "Keep the data in memory and forget it at the end; `log.dirs` is not touched."
     )
     message_max_bytes: int = setting(
-        1_048_588, "Largest record batch, with its header.", unit="bytes"
+        1_048_588,
+        "Largest record batch, with its header.",
+        unit="bytes",
+        dynamic=True,
     )
     log_segment_bytes: int = setting(
-        1_073_741_824, "Size at which a new segment begins.", unit="bytes", at_least=14
+        1_073_741_824,
+        "Size at which a new segment begins.",
+        unit="bytes",
+        at_least=14,
+        dynamic=True,
     )
     log_roll_ms: int | None = setting(
         None,
@@ -231,18 +244,23 @@ class LogConfig:
         kind=int,
         at_least=1,
         at_most=MAX_LONG,
+        dynamic=True,
     )
     log_roll_hours: int = setting(
         168, "Age at which a new segment begins.", unit="hours", at_least=1
     )
     log_index_interval_bytes: int = setting(
-        4096, "Bytes of records between two entries of the offset index.", unit="bytes"
+        4096,
+        "Bytes of records between two entries of the offset index.",
+        unit="bytes",
+        dynamic=True,
     )
     log_index_size_max_bytes: int = setting(
         10_485_760,
         "Size of the offset index at which a new segment begins.",
         unit="bytes",
         at_least=4,
+        dynamic=True,
     )
     log_flush_interval_messages: int = setting(
         MAX_LONG,
@@ -251,6 +269,7 @@ class LogConfig:
         unit="records",
         at_least=1,
         at_most=MAX_LONG,
+        dynamic=True,
     )
     log_flush_interval_ms: int | None = setting(
         None,
@@ -267,6 +286,7 @@ class LogConfig:
         kind=int,
         at_least=-1,
         at_most=MAX_LONG,
+        dynamic=True,
     )
     log_retention_minutes: int | None = setting(
         None,
@@ -287,6 +307,7 @@ class LogConfig:
         unit="bytes",
         at_least=-1,
         at_most=MAX_LONG,
+        dynamic=True,
     )
     log_retention_check_interval_ms: int = setting(
         300_000,
@@ -300,11 +321,13 @@ class LogConfig:
         "What happens to old segments; Kafka's `compact` is not supported yet.",
         choices=("delete",),
         convert=_as_tuple,
+        dynamic=True,
     )
     log_message_timestamp_type: str = setting(
         "CreateTime",
         "Whether a record keeps the time of its producer or gets the broker's.",
         choices=("CreateTime", "LogAppendTime"),
+        dynamic=True,
     )
 
     log_message_timestamp_before_max_ms: int = setting(
@@ -312,12 +335,28 @@ class LogConfig:
         "How far in the past the time of a producer's record may lie.",
         unit="ms",
         at_most=MAX_LONG,
+        dynamic=True,
     )
     log_message_timestamp_after_max_ms: int = setting(
         3_600_000,
         "How far in the future the time of a producer's record may lie.",
         unit="ms",
         at_most=MAX_LONG,
+        dynamic=True,
+    )
+
+    min_insync_replicas: int = setting(
+        1,
+        "Replicas in sync that an append with acks=all needs.",
+        unit="replicas",
+        at_least=1,
+        dynamic=True,
+    )
+    compression_type: str = setting(
+        "producer",
+        "How records are stored; only Kafka's default, as they come, is supported.",
+        choices=("producer",),
+        dynamic=True,
     )
 
     @property
@@ -353,6 +392,8 @@ class LogConfig:
             "message.timestamp.type": self.log_message_timestamp_type,
             "message.timestamp.before.max.ms": self.log_message_timestamp_before_max_ms,
             "message.timestamp.after.max.ms": self.log_message_timestamp_after_max_ms,
+            "min.insync.replicas": self.min_insync_replicas,
+            "compression.type": self.compression_type,
         }
         return {name: str(value) for name, value in defaults.items()}
 

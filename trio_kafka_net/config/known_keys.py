@@ -33,7 +33,7 @@ WITHOUT_EFFECT = frozenset(
     alter.log.dirs.replication.quota.window.size.seconds auto.include.jmx.reporter
     auto.leader.rebalance.enable background.threads broker.heartbeat.interval.ms
     broker.id.generation.enable broker.session.timeout.ms client.quota.callback.class
-    compression.gzip.level compression.lz4.level compression.type compression.zstd.level
+    compression.gzip.level compression.lz4.level compression.zstd.level
     config.providers connection.failed.authentication.delay.ms connections.max.reauth.ms
     controlled.shutdown.enable controlled.shutdown.max.retries
     controlled.shutdown.retry.backoff.ms controller.listener.names
@@ -86,7 +86,7 @@ WITHOUT_EFFECT = frozenset(
     metadata.log.segment.bytes metadata.log.segment.min.bytes metadata.log.segment.ms
     metadata.max.idle.interval.ms metadata.max.retention.bytes metadata.max.retention.ms
     metric.reporters metrics.num.samples metrics.recording.level metrics.sample.window.ms
-    min.insync.replicas num.recovery.threads.per.data.dir num.replica.alter.log.dirs.threads
+    num.recovery.threads.per.data.dir num.replica.alter.log.dirs.threads
     num.replica.fetchers offsets.commit.required.acks offsets.commit.timeout.ms
     password.encoder.cipher.algorithm
     password.encoder.iterations password.encoder.key.length password.encoder.keyfactory.algorithm

@@ -35,6 +35,7 @@ class ListenerOverrides:
         unit="connections",
         kind=int,
         at_least=1,
+        dynamic=True,
     )
     max_connection_creation_rate: int | None = setting(
         None,
@@ -42,6 +43,7 @@ class ListenerOverrides:
         unit="connections/s",
         kind=int,
         at_least=1,
+        dynamic=True,
     )
     num_network_threads: int | None = setting(
         None,
@@ -49,6 +51,7 @@ class ListenerOverrides:
         unit="tasks",
         kind=int,
         at_least=1,
+        dynamic=True,
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import attrs
@@ -117,8 +118,13 @@ def setting(
     )
 
 
-def settings_of(cls: type) -> dict[str, attrs.Attribute[Any]]:
+def settings_of(cls: type) -> Mapping[str, attrs.Attribute[Any]]:
     """The settings of a configuration class: {Kafka key: attrs field}, in order."""
+    return _settings_of(cls)
+
+
+@cache
+def _settings_of(cls: Any) -> Mapping[str, attrs.Attribute[Any]]:
     return {
         key_of(field.name): field for field in attrs.fields(cls) if _METADATA_KEY in field.metadata
     }
@@ -153,6 +159,23 @@ def from_text(field: attrs.Attribute[Any], text: str) -> object:
         return _PARSERS[about.kind](text)
     except ValueError:
         raise _refuse(field.name, text, about) from None
+
+
+def to_text(value: object) -> str | None:
+    """The text that ``from_text`` makes ``value`` of; None for what is not set.
+
+    Source: Kafka ``ConfigDef.convertToString``.
+    """
+    match value:
+        case None:
+            return None
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return ",".join(value)
+        case Mapping():
+            return ",".join(f"{name}:{text}" for name, text in value.items())
+    return str(value)
 
 
 def _parse_int(text: str) -> int:
@@ -209,5 +232,5 @@ def _is_within_limits(value: object, about: Setting) -> bool:
 
 
 def _refuse(name: str, value: object, about: Setting) -> ConfigError:
-    shown = value if isinstance(value, (str, int)) else repr(value)
+    shown = to_text(value) if isinstance(value, (str, int, tuple)) else repr(value)
     return ConfigError(f"{key_of(name)}={shown}: must be {about.allowed}")

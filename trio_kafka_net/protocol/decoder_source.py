@@ -245,7 +245,7 @@ class _DecoderSource(SourceWriter):
         smallest = self.smallest_size(element)
         needed = length if smallest == 1 else f"{length} * {smallest}"
         too_many = f"{length} > {MAX_ARRAY_LENGTH}"
-        if element in self.message.STRUCTS or (self.is_request and element not in FIXED_WIDTH):
+        if element in self.message.STRUCTS or self.is_request:
             self.emit(f"structs_left -= {length}")
             too_many = "structs_left < 0"
         with self.block(f"if {needed} > end - position or {too_many}:"):

@@ -6,9 +6,8 @@ What an encoded value may cost us is decided here, once:
 * an array has at most ``MAX_ARRAY_LENGTH`` elements, and all arrays of one message together
   hold at most that many structs (a struct is the only element whose object is much larger than
   its bytes);
-* all arrays of one request together hold at most ``MAX_REQUEST_ELEMENTS`` structs and strings: a
-  server decodes what strangers send, and nothing else runs meanwhile
-  (benchmarks/hostile_requests.py);
+* all arrays of one request together hold at most ``MAX_REQUEST_ELEMENTS`` elements: a server
+  decodes what strangers send, and nothing else runs meanwhile (benchmarks/hostile_requests.py);
 * a struct carries at most ``MAX_TAGGED_FIELDS`` tagged fields.
 
 Everything wrong inside an encoded value is ``MalformedError``. It never leaves this package:
@@ -27,7 +26,7 @@ ZERO_UUID: Final = bytes(16)
 MAX_ARRAY_LENGTH: Final = 1_000_000
 """Elements of one array, and structs of one message."""
 MAX_REQUEST_ELEMENTS: Final = 50_000
-"""Structs and strings of one request; several times what a client of 10,000 partitions sends."""
+"""Elements of one request's arrays; several times what a client of 10,000 partitions sends."""
 MAX_TAGGED_FIELDS: Final = 10_000
 """Tagged fields of one struct, known or not."""
 MAX_STRING_LENGTH: Final = 32_767
