@@ -202,7 +202,7 @@ class LocalBroker:
     async def run_services(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """Flush logs and apply retention, until cancelled.
+        """Flush logs, apply retention and compact, until cancelled.
 
         Cancellation: what a worker thread has begun is completed first.
         """
@@ -242,6 +242,7 @@ def _open_logs(
             cluster_id=config.cluster_id,
             log=LogConfig().with_topic_configs(config.log.topic_defaults),
             retention_check_interval_ms=config.log_retention_check_interval_ms,
+            cleaner=config.log,
         ),
         {topic.name: topic.configs for topic in metadata},
         now_ms=now_ms,

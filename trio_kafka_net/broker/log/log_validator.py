@@ -1,0 +1,71 @@
+"""What a log demands of a produced batch beyond its being sound: timestamps, keys, size.
+
+Source: Kafka ``LogValidator`` (4.0).
+"""
+
+from __future__ import annotations
+
+from trio_kafka_net.broker.log.log_config import LogConfig
+from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.protocol.error_codes import ErrorCode
+from trio_kafka_net.protocol.record_codec import NO_TIMESTAMP
+from trio_kafka_net.protocol.record_filter import iter_keys
+from trio_kafka_net.protocol.records import RecordBatch, TimestampType
+
+
+def append_time(batch: RecordBatch, config: LogConfig, now_ms: int) -> int | None:
+    """Check what the producer set; the append time if the broker sets it instead.
+
+    Kafka checks every record. The header gives the largest timestamp and the first, which is what
+    the two limits are about, without walking the records.
+
+    Args:
+        batch: sound as such.
+        config: of the log.
+        now_ms: ms since the epoch.
+
+    Raises:
+        KafkaError: INVALID_TIMESTAMP.
+    """
+    if config.message_timestamp_type is TimestampType.LOG_APPEND_TIME:
+        return now_ms
+    if batch.timestamp_type is TimestampType.LOG_APPEND_TIME:
+        raise KafkaError(
+            ErrorCode.INVALID_TIMESTAMP, "a producer does not set the type LogAppendTime"
+        )
+    largest = now_ms + config.message_timestamp_after_max_ms
+    smallest = now_ms - config.message_timestamp_before_max_ms
+    first = batch.base_timestamp
+    if batch.max_timestamp > largest or NO_TIMESTAMP != first < smallest:
+        raise KafkaError(
+            ErrorCode.INVALID_TIMESTAMP,
+            f"timestamps {first} to {batch.max_timestamp} are not between {smallest} and {largest}",
+        )
+    return None
+
+
+def check_keys(batch: RecordBatch) -> None:
+    """In a compacted topic every record has a key; only a walk over the records tells.
+
+    Raises:
+        CorruptRecordError: the records break the format.
+        KafkaError: INVALID_RECORD.
+    """
+    for _, key in iter_keys(batch):
+        if key is None:
+            raise KafkaError(
+                ErrorCode.INVALID_RECORD, "a compacted topic takes no record without a key"
+            )
+
+
+def check_fits(batch: RecordBatch, config: LogConfig) -> None:
+    """A batch does not span segments.
+
+    Raises:
+        KafkaError: RECORD_LIST_TOO_LARGE.
+    """
+    if batch.size_in_bytes > config.segment_bytes:
+        raise KafkaError(
+            ErrorCode.RECORD_LIST_TOO_LARGE,
+            f"batch of {batch.size_in_bytes} bytes, a segment has {config.segment_bytes}",
+        )
