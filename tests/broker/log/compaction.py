@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
+from unittest import mock
+
 import trio
 
 from tests.broker.storage_helpers import Storage, region_bytes
@@ -10,6 +14,11 @@ from trio_kafka_net.broker.log.log_config import LogConfig
 from trio_kafka_net.broker.log.unified_log import UnifiedLog
 from trio_kafka_net.config import LogCleanerConfig
 from trio_kafka_net.protocol.records import Record, RecordBatch, build_batch, iter_batches
+
+OPERATIONS = (
+    "open", "write", "pwrite", "rename", "replace", "unlink", "fsync", "fdatasync", "utime",
+)  # fmt: skip
+
 
 COMPACT = frozenset({"compact"})
 
@@ -92,3 +101,26 @@ def cleaner_of(storage: Storage, *logs: UnifiedLog, checkpoint=lambda: None, **s
 def clean(storage: Storage, log: UnifiedLog, **settings) -> bool:
     """Make one pass, from synchronous code."""
     return trio.run(cleaner_of(storage, log, **settings).clean_filthiest)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@contextmanager
+def killed_after(count):
+    """Die instead of the operation after the next ``count`` ones; None is never."""
+    left = float("inf") if count is None else count
+
+    def counting(operation):
+        def counted(*args, **kwargs):
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+            return operation(*args, **kwargs)
+
+        return counted
+
+    with mock.patch.multiple(os, **{name: counting(getattr(os, name)) for name in OPERATIONS}):
+        yield

@@ -57,7 +57,6 @@ def group(sizes, index_bytes=0, next_offsets=None, **settings):
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [
-        ([], []),
         ([100], [[0]]),
         ([50, 50], [[0, 10]]),
         ([50, 51], [[0], [10]]),

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import shutil
 
 import pytest
 import trio
 
+from tests.broker.storage_helpers import Storage
 from trio_kafka_net.broker.log.log_cleaner import cleanable
 from trio_kafka_net.protocol.compression import Compression
 from trio_kafka_net.protocol.record_codec import NO_TIMESTAMP, Record
 from trio_kafka_net.protocol.records import build_batch
 
 from .compaction import (
+    Killed,
     clean,
     cleaner_of,
     compacted,
+    killed_after,
     put,
     read_batches,
     read_pairs,
@@ -23,7 +27,7 @@ from .compaction import (
     seal,
 )
 
-DAY_MS = 86_400_000
+SUFFIXES = ["", ".tmp", ".log", ".index", ".timeindex", ".snapshot"]
 
 
 @pytest.fixture
@@ -276,6 +280,41 @@ def test_small_segments_become_one(storage, log):
     assert names(storage, ".snapshot") == [12]
     assert list(storage.path.glob("*.swap")) == list(storage.path.glob("*.cleaned")) == []
     assert log.segment_count == 2
+
+
+def test_a_pass_may_end_at_any_operation(storage, tmp_path_factory):
+    """Ten segments that become three: the next start finds old ones or new ones, never both."""
+    log = storage.open_log(compacted())
+    for number in range(30):
+        put(storage, log, (b"%d" % (number % 7), b"%d" % number * 5), (b"x%d" % number, b"y"))
+    seal(log)
+    log.close()
+    table = read_table(storage.open_log(compacted(), is_clean=True))
+    config = compacted(segment_bytes=700)
+    were_swapped = 0
+    for count in range(1000):
+        path = tmp_path_factory.mktemp("log") / "copy"
+        shutil.copytree(storage.path, path)
+        copy = Storage(path, storage.clock)
+        log = copy.open_log(config, is_clean=True, recovery_point=60)
+        try:
+            with killed_after(count):
+                clean(copy, log)
+            break
+        except Killed:
+            pass
+        were_swapped += any(path.glob("*.log.swap"))
+
+        log = copy.open_log(config, recovery_point=60)
+
+        ends = [segment.scan_next_offset() for segment in log.segments]
+        bases = [segment.base_offset for segment in log.segments]
+        assert all(end <= base for end, base in zip(ends, bases[1:], strict=False))
+        assert read_table(log) == table
+        assert log.log_end_offset == 60
+        assert {name.suffix for name in path.iterdir()} <= set(SUFFIXES)
+    assert count > 50
+    assert were_swapped > 10
 
 
 def test_indexes_of_a_cleaned_segment_find_what_is_there(storage, clock):
