@@ -5,7 +5,17 @@ import re
 
 import pytest
 
-from trio_kafka_net.apis import cluster, fetch, groups, offsets, produce, topics, transactions
+from trio_kafka_net.apis import (
+    cluster,
+    fetch,
+    groups,
+    log_dirs,
+    offsets,
+    partitions,
+    produce,
+    topics,
+    transactions,
+)
 from trio_kafka_net.apis.registry import CONTROL_PLANE_APIS, CONTROLLER_APIS, KafkaApis
 from trio_kafka_net.errors import LocalProtocolError
 from trio_kafka_net.protocol.api_keys import ApiKey, request_class
@@ -21,7 +31,17 @@ from trio_kafka_net.protocol.messages import (
 
 from .lab import a_batch, a_produce
 
-FAMILIES = [cluster, fetch, groups, offsets, produce, topics, transactions]
+FAMILIES = [
+    cluster,
+    fetch,
+    groups,
+    log_dirs,
+    offsets,
+    partitions,
+    produce,
+    topics,
+    transactions,
+]
 
 
 def handle(ctx, request: ListGroupsRequest) -> ListGroupsResponse:

@@ -8,8 +8,8 @@ Behaviour:
     * with flush.messages the answer waits for the disk, however long that takes
     * acks=0 answers nothing; if anything failed, the connection is closed so that the client
       notices
-    * every refusal has a text, where Kafka has one for invalid records only; there are no errors of
-      single records
+    * every refusal has a text, where Kafka has one for invalid records only; records without a key
+      in a compacted topic are named one by one, at most 100
     * nobody but this broker writes to internal topics
     * a large request lets the event loop turn between partitions
     * transactional batches are refused with INVALID_TXN_STATE: there are no transactions here
@@ -30,7 +30,13 @@ import attrs
 import trio
 
 from trio_kafka_net.broker.partition import ACKS_ALL, Partition
-from trio_kafka_net.errors import CloseConnection, CorruptRecordError, KafkaError, StorageError
+from trio_kafka_net.errors import (
+    CloseConnection,
+    CorruptRecordError,
+    InvalidRecordsError,
+    KafkaError,
+    StorageError,
+)
 from trio_kafka_net.protocol.compression import Compression
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.produce import ProduceRequest, ProduceResponse
@@ -176,6 +182,13 @@ class _Production:
         code = error_code_of(error)
         answer.error_code = code
         answer.error_message = error.message if isinstance(error, KafkaError) else str(error)
+        if isinstance(error, InvalidRecordsError):
+            answer.record_errors = [
+                ProduceResponse.BatchIndexAndErrorMessage(
+                    batch_index=number, batch_index_error_message=text
+                )
+                for number, text in error.record_errors
+            ]
         if code == ErrorCode.NOT_LEADER_OR_FOLLOWER and name is not None:
             self._name_leader(answer, name)
 

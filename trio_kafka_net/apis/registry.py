@@ -134,10 +134,30 @@ class KafkaApis:
     @classmethod
     def default(cls) -> KafkaApis:
         """A fresh registry with every API that a broker serves by itself."""
-        from . import cluster, fetch, groups, offsets, produce, topics, transactions
+        from . import (
+            cluster,
+            fetch,
+            groups,
+            log_dirs,
+            offsets,
+            partitions,
+            produce,
+            topics,
+            transactions,
+        )
 
         apis = cls()
-        for family in (cluster, fetch, groups, offsets, produce, topics, transactions):
+        for family in (
+            cluster,
+            fetch,
+            groups,
+            log_dirs,
+            offsets,
+            partitions,
+            produce,
+            topics,
+            transactions,
+        ):
             family.register(apis)
         return apis
 

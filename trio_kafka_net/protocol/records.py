@@ -302,9 +302,9 @@ def validate_produced(view: memoryview, *, max_batch_bytes: int) -> RecordBatch:
         The batch, sharing ``view``.
 
     Raises:
-        CorruptRecordError: the batch is cut off, breaks the format, or its CRC does not fit.
+        CorruptRecordError: the batch breaks the format, or its CRC does not fit.
         RecordTooLargeError: larger than ``max_batch_bytes``.
-        KafkaError: INVALID_RECORD for counts that disagree, for anything but one batch, and
+        KafkaError: INVALID_RECORD for counts that disagree, for less or more than one batch, and
             for what clients may not write; UNSUPPORTED_COMPRESSION_TYPE for an unknown codec.
 
     Source: Kafka ``UnifiedLog.analyzeAndValidateRecords``, ``LogValidator.validateBatch``,
@@ -313,9 +313,15 @@ def validate_produced(view: memoryview, *, max_batch_bytes: int) -> RecordBatch:
     if len(view) < HEADER_BYTES:
         if not view:
             raise KafkaError(ErrorCode.INVALID_RECORD, "a produced partition has no batch")
-        raise CorruptRecordError(f"{len(view)} bytes, a batch header has {HEADER_BYTES}")
+        raise KafkaError(
+            ErrorCode.INVALID_RECORD, f"{len(view)} bytes, a batch header has {HEADER_BYTES}"
+        )
     batch = RecordBatch(*_HEADER.unpack_from(view, 0), view=view)
     size = batch.batch_length + LENGTH_OVERHEAD_BYTES
+    if size > len(view):
+        raise KafkaError(
+            ErrorCode.INVALID_RECORD, f"batch of {size} bytes cut off after {len(view)}"
+        )
     if size > max_batch_bytes:
         raise RecordTooLargeError(f"batch of {size} bytes, allowed are {max_batch_bytes}")
     if (

@@ -6,11 +6,14 @@ Source: Kafka ``LogValidator`` (4.0).
 from __future__ import annotations
 
 from trio_kafka_net.broker.log.log_config import LogConfig
-from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.errors import InvalidRecordsError, KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.record_codec import NO_TIMESTAMP
 from trio_kafka_net.protocol.record_filter import iter_keys
 from trio_kafka_net.protocol.records import RecordBatch, TimestampType
+
+MAX_RECORD_ERRORS = 100
+"""Refused records that are named one by one; Kafka names all of them."""
 
 
 def append_time(batch: RecordBatch, config: LogConfig, now_ms: int) -> int | None:
@@ -44,18 +47,33 @@ def append_time(batch: RecordBatch, config: LogConfig, now_ms: int) -> int | Non
     return None
 
 
-def check_keys(batch: RecordBatch) -> None:
+def check_keys(batch: RecordBatch, partition: str) -> None:
     """In a compacted topic every record has a key; only a walk over the records tells.
+
+    Args:
+        batch: sound as such.
+        partition: named in the error.
 
     Raises:
         CorruptRecordError: the records break the format.
-        KafkaError: INVALID_RECORD.
+        InvalidRecordsError: INVALID_RECORD, with at most ``MAX_RECORD_ERRORS`` of them.
+
+    Cost: about 1 µs a record; decompresses the batch if need be.
     """
-    for _, key in iter_keys(batch):
-        if key is None:
-            raise KafkaError(
-                ErrorCode.INVALID_RECORD, "a compacted topic takes no record without a key"
-            )
+    if batch.is_control:
+        return
+    without = [number for number, key in enumerate(iter_keys(batch)) if key[1] is None]
+    if not without:
+        return
+    text = f"Compacted topic cannot accept message without key in topic partition {partition}"
+    errors = [(number, text) for number in without[:MAX_RECORD_ERRORS]]
+    shown = ", ".join(f"RecordError(batchIndex={each}, message='{text}')" for each in without[:3])
+    raise InvalidRecordsError(
+        ErrorCode.INVALID_RECORD,
+        f"One or more records have been rejected due to {len(without)} record errors in total, "
+        f"and only showing the first three errors at most: [{shown}]",
+        errors,
+    )
 
 
 def check_fits(batch: RecordBatch, config: LogConfig) -> None:

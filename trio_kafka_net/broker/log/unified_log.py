@@ -190,7 +190,8 @@ class UnifiedLog:
         Raises:
             CorruptRecordError: not a whole batch, or its CRC does not fit; nothing was written.
             RecordTooLargeError: above ``max.message.bytes``; nothing was written.
-            KafkaError: INVALID_RECORD, INVALID_TIMESTAMP, UNSUPPORTED_COMPRESSION_TYPE,
+            KafkaError: INVALID_RECORD (naming the records, if it is some of them that are wrong),
+                INVALID_TIMESTAMP, UNSUPPORTED_COMPRESSION_TYPE,
                 RECORD_LIST_TOO_LARGE, INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER;
                 nothing was written.
             LogDirFailedError: an I/O error, now or before; the log is offline, and ends where
@@ -206,7 +207,7 @@ class UnifiedLog:
         batch = validate_produced(batches, max_batch_bytes=self.config.max_message_bytes)
         append_time_ms = append_time(batch, self.config, self._now_ms())
         if self.config.compact:
-            check_keys(batch)
+            check_keys(batch, "{}-{}".format(*self.topic_partition))
         check_fits(batch, self.config)
         duplicate = self.producers.check(batch) if batch.has_producer_id else None
         reported_time_ms = NO_TIMESTAMP if append_time_ms is None else append_time_ms
