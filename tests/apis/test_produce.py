@@ -349,13 +349,47 @@ async def test_records_without_a_key_are_named_in_a_compacted_topic(lab):
     assert lab.partition("c").log_end_offset == 0
 
 
-async def test_refused_records_are_named_up_to_a_number(lab):
+@pytest.mark.parametrize("count", [500, 5000])
+async def test_refused_records_are_named_up_to_a_number(lab, count):
     await lab.make_topic("c", configs={"cleanup.policy": "compact,delete"})
 
-    answer = await lab.produce("c", build_batch([Record(timestamp=1)] * 500))
+    answer = await lab.produce("c", build_batch([Record(timestamp=1)] * count))
 
     assert len(answer.record_errors) == 100
-    assert "due to 500 record errors" in answer.error_message
+    assert f"due to {count} record errors" in answer.error_message
+
+
+async def test_large_batches_of_a_compacted_topic_are_looked_into_in_a_thread(lab, monkeypatch):
+    await lab.make_topic("c", configs={"cleanup.policy": "compact"})
+    run_sync, ran = trio.to_thread.run_sync, []
+
+    async def run_and_note(work, *args, **settings):
+        ran.append(work.__name__)
+        return await run_sync(work, *args, **settings)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_and_note)
+    large = build_batch([Record(timestamp=1, key=b"a")] * 2000)
+
+    small = [Record(timestamp=1, key=b"a")]
+    compressed = build_batch(small, compression=Compression.ZSTD)
+
+    answers = [
+        await lab.produce("c", records)
+        for records in (large, large[:-1], damaged_batch(large), build_batch(small), compressed)
+    ]
+
+    assert [(answer.error_code, answer.base_offset) for answer in answers] == [
+        (0, 0),
+        (ErrorCode.INVALID_RECORD, -1),
+        (ErrorCode.CORRUPT_MESSAGE, -1),
+        (0, 2000),
+        (0, 2001),
+    ]
+    assert ran.count("run") == 4
+
+
+def damaged_batch(records):
+    return records[:-1] + bytes([records[-1] ^ 1])
 
 
 async def test_records_with_keys_are_taken_by_a_compacted_topic(lab):

@@ -154,12 +154,15 @@ class Partition:
                 f"{self.topic}-{self.index} is led by node {self.leader_id}",
             )
 
-    def append_records(self, batches: memoryview, *, required_acks: int) -> LogAppendInfo:
+    def append_records(
+        self, batches: memoryview, *, required_acks: int, has_keys: bool = False
+    ) -> LogAppendInfo:
         """Append what a client produced, and wake whoever waits for it.
 
         Args:
             batches: exactly one record batch; offset and epoch are stamped into it in place.
             required_acks: -1 (all in-sync replicas), 0 or 1.
+            has_keys: whether it is known that every record has a key.
 
         Raises:
             KafkaError: NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS, and what
@@ -178,7 +181,7 @@ class Partition:
                 f"{len(self.isr)} replicas in sync, {log.config.min_insync_replicas} are needed",
             )
         try:
-            info = log.append(batches, leader_epoch=self.leader_epoch)
+            info = log.append(batches, leader_epoch=self.leader_epoch, has_keys=has_keys)
         except LogDirFailedError:
             self._purgatory.notify(self.key)
             raise

@@ -31,6 +31,26 @@ def test_a_full_map_takes_known_keys_only():
     assert offsets.put(b"a", 3)
 
 
+def test_room_can_be_reserved_and_given_back():
+    offsets = OffsetMap(3 * ENTRY_BYTES)
+    assert offsets.reserve(2)
+    assert offsets.put(b"a", 0)
+    assert not offsets.put(b"b", 1)
+
+    assert offsets.reserve(-2)
+    assert offsets.put(b"b", 1)
+    assert not offsets.reserve(2)
+    assert not offsets.put(b"c", 2)
+
+
+def test_an_earlier_offset_changes_nothing():
+    offsets = OffsetMap(10_000)
+    offsets.put(b"a", 5)
+    offsets.put(b"a", 3)
+
+    assert not offsets.is_last(b"a", 3)
+
+
 def test_a_map_has_room_for_a_key_whatever_its_size():
     assert OffsetMap(0).put(b"a", 0)
 

@@ -223,25 +223,92 @@ def test_the_last_batch_of_a_producer_stays_as_a_header(storage, log):
     put(storage, again, (b"d", b"1"), base_sequence=3, **producer)
 
 
-def test_control_batches_stay(storage, log):
-    marker = [Record(timestamp=1, key=b"\0\0\0\1", value=b"\0\0\0\0\0\0")]
-    batch = build_batch(
-        marker,
-        producer_id=1,
-        producer_epoch=0,
-        base_offset=0,
-        is_transactional=True,
-        is_control=True,
-    )
-    path = storage.path / "00000000000000000000.log"
-    path.write_bytes(batch)
+COMMIT, ABORT = b"\0\0\0\1", b"\0\0\0\0"
+
+
+def write_transactions(storage, *batches):
+    """A log as a broker with transactions leaves it, from (producer id, key, value or marker)s."""
+    content = b""
+    for offset, (producer_id, key, value) in enumerate(batches):
+        content += build_batch(
+            [Record(timestamp=1, key=key, value=value)],
+            base_offset=offset,
+            producer_id=producer_id,
+            producer_epoch=0,
+            base_sequence=-1 if key in {COMMIT, ABORT} else offset,
+            is_transactional=producer_id >= 0,
+            is_control=key in {COMMIT, ABORT},
+        )
+    (storage.path / "00000000000000000000.log").write_bytes(content)
     log = storage.open_log(compacted())
-    put(storage, log, (b"\0\0\0\1", b"x"))
+    put(storage, log, (b"last", b"x"))
     seal(log)
+    return log
+
+
+@pytest.mark.parametrize(("marker", "survivor"), [(COMMIT, 1), (ABORT, 0)])
+def test_only_committed_records_supersede_others(storage, marker, survivor):
+    log = write_transactions(
+        storage, (-1, b"a", b"0"), (7, b"a", b"1"), (7, b"b", b"2"), (7, marker, b"......")
+    )
 
     clean(storage, log)
 
-    assert [batch.is_control for batch in read_batches(log)] == [True, False]
+    stored = [offset for offset, key, _ in read_pairs(log) if key == b"a"]
+    assert stored == ([1] if marker == COMMIT else [0, 1])
+    assert survivor in stored
+    assert [batch.is_control for batch in read_batches(log)][-2:] == [True, False]
+
+
+def test_transactions_of_two_producers_are_told_apart(storage):
+    log = write_transactions(
+        storage,
+        (-1, b"a", b"0"),
+        (-1, b"b", b"1"),
+        (7, b"a", b"2"),
+        (8, b"b", b"3"),
+        (7, ABORT, b"......"),
+        (8, COMMIT, b"......"),
+    )
+
+    clean(storage, log)
+
+    assert [(offset, key) for offset, key, _ in read_pairs(log) if key in {b"a", b"b"}] == [
+        (0, b"a"),
+        (2, b"a"),
+        (3, b"b"),
+    ]
+
+
+def test_a_transaction_larger_than_the_map_only_ends_the_pass(storage):
+    log = write_transactions(
+        storage, *((7, b"%d" % number, b"x") for number in range(9)), (7, COMMIT, b"......")
+    )
+    cleaner = cleaner_of(storage, log, log_cleaner_dedupe_buffer_size=1024)
+
+    assert trio.run(cleaner.clean_filthiest)
+    assert log.first_dirty_offset == 5
+    assert trio.run(cleaner.clean_filthiest)
+
+    assert (log.first_dirty_offset, len(read_pairs(log))) == (11, 11)
+
+
+def test_a_transactional_batch_larger_than_the_map_is_said_and_left_alone(storage, caplog):
+    records = [Record(timestamp=1, key=b"%d" % number, value=b"x") for number in range(9)]
+    batch = build_batch(
+        records, producer_id=7, producer_epoch=0, base_sequence=0, is_transactional=True
+    )
+    (storage.path / "00000000000000000000.log").write_bytes(batch)
+    log = storage.open_log(compacted())
+    log.high_watermark = 9
+    seal(log)
+    cleaner = cleaner_of(storage, log, log_cleaner_dedupe_buffer_size=1024)
+
+    assert not trio.run(cleaner.clean_filthiest)
+
+    assert cleaner.uncleanable == {("topic", 0)}
+    assert "log.cleaner.dedupe.buffer.size=1024" in caplog.text
+    assert len(read_pairs(log)) == 9
 
 
 def test_records_without_a_key_go(storage):

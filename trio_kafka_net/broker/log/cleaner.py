@@ -58,6 +58,8 @@ _SLICE_SECONDS = 0.001
 """How long the interpreter is held at a stretch; what the event loop may have to wait for it."""
 _NAP_SECONDS = 0.1
 """Longest sleep; a stop waits for it."""
+_ABORT = b"\0\0"
+"""Type in the key of a transaction marker, after the version."""
 _RECORDS_PER_LOOK = 64
 """Records between two looks at the clock; together well below a slice."""
 
@@ -170,6 +172,8 @@ class Cleaner:
         self._log = log
         self._pace = pace
         self._map = OffsetMap(max_map_bytes)
+        # {producer id: offsets and keys of the transaction that it has open}
+        self._open_transactions: dict[int, list[tuple[int, bytes]]] = {}
         self.statistics = CleanerStatistics()
 
     @property
@@ -196,17 +200,35 @@ class Cleaner:
             self._map.end_offset = files.next_base_offset
 
     def _add_keys(self, batch: RecordBatch) -> bool:
-        if not batch.is_control:
-            first_dirty_offset = self._log.first_dirty_offset
-            for offset, key in iter_keys(batch):
-                self._pace.record()
-                if key is None or offset < first_dirty_offset:
-                    continue
-                if not self._map.put(key, offset):
-                    self._map.end_offset = offset
-                    return False
+        """Note the keys of a batch; False if there was no room for one.
+
+        A transaction that was aborted supersedes nothing, so its keys wait for the marker.
+        """
+        for offset, key in self._keys_to_add(batch):
+            if not self._map.put(key, offset):
+                self._map.end_offset = offset
+                return False
         self._map.end_offset = batch.next_offset
         return True
+
+    def _keys_to_add(self, batch: RecordBatch) -> Iterable[tuple[int, bytes]]:
+        if batch.is_control:
+            waiting = self._open_transactions.pop(batch.producer_id, [])
+            self._map.reserve(-len(waiting))
+            return [] if _is_abort(batch) else waiting
+        if not batch.is_transactional:
+            return self._keys_of(batch)
+        keys = list(self._keys_of(batch))
+        if not self._map.reserve(len(keys)):
+            return keys  # the first one finds no room
+        self._open_transactions.setdefault(batch.producer_id, []).extend(keys)
+        return []
+
+    def _keys_of(self, batch: RecordBatch) -> Iterator[tuple[int, bytes]]:
+        for offset, key in iter_keys(batch):
+            self._pace.record()
+            if key is not None and offset >= self._log.first_dirty_offset:
+                yield offset, key
 
     def groups(self) -> list[tuple[SegmentFiles, ...]]:
         """The segments that the pass writes anew, those together that become one."""
@@ -321,6 +343,11 @@ class Cleaner:
     def _segment(self, base_offset: int, stage: str = "") -> LogSegment:
         log = self._log
         return LogSegment(log.directory, base_offset, log.config, lambda: log.now_ms, stage=stage)
+
+
+def _is_abort(batch: RecordBatch) -> bool:
+    """Whether a control batch is the marker of an aborted transaction."""
+    return any(key is not None and key[2:4] == _ABORT for _, key in iter_keys(batch))
 
 
 @attrs.frozen(eq=False)

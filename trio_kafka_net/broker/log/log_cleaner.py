@@ -221,6 +221,11 @@ class LogCleaner:
         )
         try:
             await _in_thread(log, cleaner.build_offset_map)
+            if cleaner.end_offset <= found.first_dirty_offset:
+                raise StorageError(
+                    f"{log.directory}: the keys of a transaction's batch do not fit into "
+                    f"log.cleaner.dedupe.buffer.size={self._config.log_cleaner_dedupe_buffer_size}"
+                )
             for group in await _in_thread(log, cleaner.groups):
                 await self._clean_group(log, cleaner, group, segments)
         except OSError as exc:

@@ -5,6 +5,8 @@ Source: Kafka ``LogValidator`` (4.0).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from trio_kafka_net.broker.log.log_config import LogConfig
 from trio_kafka_net.errors import InvalidRecordsError, KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
@@ -47,12 +49,15 @@ def append_time(batch: RecordBatch, config: LogConfig, now_ms: int) -> int | Non
     return None
 
 
-def check_keys(batch: RecordBatch, partition: str) -> None:
+def check_keys(
+    batch: RecordBatch, partition: str, *, on_record: Callable[[], None] | None = None
+) -> None:
     """In a compacted topic every record has a key; only a walk over the records tells.
 
     Args:
-        batch: sound as such.
+        batch: its CRC is not checked.
         partition: named in the error.
+        on_record: called after every record.
 
     Raises:
         CorruptRecordError: the records break the format.
@@ -62,7 +67,12 @@ def check_keys(batch: RecordBatch, partition: str) -> None:
     """
     if batch.is_control:
         return
-    without = [number for number, key in enumerate(iter_keys(batch)) if key[1] is None]
+    without = []
+    for number, (_, key) in enumerate(iter_keys(batch)):
+        if key is None:
+            without.append(number)
+        if on_record is not None:
+            on_record()
     if not without:
         return
     text = f"Compacted topic cannot accept message without key in topic partition {partition}"

@@ -34,8 +34,17 @@ class OffsetMap:
         """Count of keys."""
         return len(self._offsets)
 
+    def reserve(self, count: int) -> bool:
+        """Leave room for keys that are kept elsewhere for now; a negative number gives it back.
+
+        Returns:
+            Whether there is so much room; if not, there is none for any key from now on.
+        """
+        self._max_keys -= count
+        return len(self._offsets) <= self._max_keys
+
     def put(self, key: bytes, offset: int) -> bool:
-        """Note that a key is at ``offset``, which comes after those before.
+        """Note that a key is at ``offset``; an earlier one than the known one changes nothing.
 
         Returns:
             Whether there was room for it.
@@ -43,9 +52,13 @@ class OffsetMap:
         offsets = self._offsets
         if len(key) >= _DIGEST_BYTES:
             key = blake2b(key, digest_size=_DIGEST_BYTES).digest()
-        if len(offsets) >= self._max_keys and key not in offsets:
-            return False
-        offsets[key] = offset
+        known = offsets.get(key)
+        if known is None:
+            if len(offsets) >= self._max_keys:
+                return False
+            offsets[key] = offset
+        elif known < offset:
+            offsets[key] = offset
         return True
 
     def is_last(self, key: bytes, offset: int) -> bool:

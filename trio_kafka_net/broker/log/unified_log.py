@@ -176,13 +176,16 @@ class UnifiedLog:
 
     # Appending
 
-    def append(self, batches: memoryview, *, leader_epoch: int) -> LogAppendInfo:
+    def append(
+        self, batches: memoryview, *, leader_epoch: int, has_keys: bool = False
+    ) -> LogAppendInfo:
         """Append what a client produced: exactly one record batch.
 
         Args:
             batches: the batch, big-endian; offset and epoch are stamped into it in place, unless
                 it is read-only, which costs a copy. Borrowed for the duration of the call.
             leader_epoch: of this leadership.
+            has_keys: whether it is known that every record has a key.
 
         Returns:
             The offsets that the records have now.
@@ -206,7 +209,7 @@ class UnifiedLog:
             batches = memoryview(bytearray(batches))
         batch = validate_produced(batches, max_batch_bytes=self.config.max_message_bytes)
         append_time_ms = append_time(batch, self.config, self._now_ms())
-        if self.config.compact:
+        if self.config.compact and not has_keys:
             check_keys(batch, "{}-{}".format(*self.topic_partition))
         check_fits(batch, self.config)
         duplicate = self.producers.check(batch) if batch.has_producer_id else None
