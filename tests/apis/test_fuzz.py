@@ -17,14 +17,19 @@ from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.errors import LocalProtocolError
 from trio_kafka_net.protocol.headers import encode_request
 from trio_kafka_net.protocol.messages import (
+    AlterReplicaLogDirsRequest,
     ApiVersionsRequest,
     CreateTopicsRequest,
+    DeleteRecordsRequest,
     DeleteTopicsRequest,
     DescribeClusterRequest,
+    DescribeLogDirsRequest,
+    DescribeProducersRequest,
     FindCoordinatorRequest,
     InitProducerIdRequest,
     ListOffsetsRequest,
     MetadataRequest,
+    OffsetForLeaderEpochRequest,
 )
 from trio_kafka_net.testing.client import RawClient
 
@@ -67,6 +72,43 @@ GOOD_REQUESTS = [
                 ],
             )
         ],
+    ),
+    DescribeLogDirsRequest(
+        topics=[DescribeLogDirsRequest.DescribableLogDirTopic(topic="t", partitions=[0, 2])]
+    ),
+    AlterReplicaLogDirsRequest(
+        dirs=[
+            AlterReplicaLogDirsRequest.AlterReplicaLogDir(
+                path="/nowhere",
+                topics=[
+                    AlterReplicaLogDirsRequest.AlterReplicaLogDirTopic(name="t", partitions=[0])
+                ],
+            )
+        ]
+    ),
+    DeleteRecordsRequest(
+        topics=[
+            DeleteRecordsRequest.Topic(
+                name="t",
+                partitions=[DeleteRecordsRequest.Partition(partition_index=0, offset=-1)],
+            )
+        ],
+        timeout_ms=1000,
+    ),
+    DescribeProducersRequest(
+        topics=[DescribeProducersRequest.TopicRequest(name="t", partition_indexes=[0, 1])]
+    ),
+    OffsetForLeaderEpochRequest(
+        topics=[
+            OffsetForLeaderEpochRequest.OffsetForLeaderTopic(
+                topic="t",
+                partitions=[
+                    OffsetForLeaderEpochRequest.OffsetForLeaderPartition(
+                        partition=0, leader_epoch=0
+                    )
+                ],
+            )
+        ]
     ),
     CreateTopicsRequest(
         topics=[

@@ -237,10 +237,8 @@ class _Production:
                 return records  # the log refuses it, and says why
             if header.is_transactional:
                 raise KafkaError(ErrorCode.INVALID_TXN_STATE, "transactions are not served here")
-            if (
-                self.ctx.api_version < _ZSTD_SINCE
-                and header.attributes & _COMPRESSION_MASK == Compression.ZSTD
-            ):
+            codec = header.attributes & _COMPRESSION_MASK
+            if self.ctx.api_version < _ZSTD_SINCE and codec == Compression.ZSTD:
                 raise KafkaError(
                     ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
                     f"zstd needs Produce version {_ZSTD_SINCE}",
