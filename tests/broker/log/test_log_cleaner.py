@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 
 import pytest
@@ -349,21 +350,24 @@ def test_small_segments_become_one(storage, log):
     assert log.segment_count == 2
 
 
-def test_a_pass_may_end_at_any_operation(storage, tmp_path_factory):
-    """Ten segments that become three: the next start finds old ones or new ones, never both."""
+@pytest.mark.slow
+def test_a_pass_may_end_at_any_operation(storage, tmp_path, monkeypatch):
+    """Six segments that become two: the next start finds old ones or new ones, never both."""
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+    monkeypatch.setattr(os, "fdatasync", lambda fd: None)
     log = storage.open_log(compacted())
-    for number in range(30):
-        put(storage, log, (b"%d" % (number % 7), b"%d" % number * 5), (b"x%d" % number, b"y"))
+    for number in range(12):
+        put(storage, log, (b"%d" % (number % 5), b"%d" % number * 5), (b"x%d" % number, b"y"))
     seal(log)
     log.close()
     table = read_table(storage.open_log(compacted(), is_clean=True))
-    config = compacted(segment_bytes=700)
+    config = compacted(segment_bytes=500)
     were_swapped = 0
     for count in range(1000):
-        path = tmp_path_factory.mktemp("log") / "copy"
+        path = tmp_path.parent / f"{tmp_path.name}-{count}"
         shutil.copytree(storage.path, path)
         copy = Storage(path, storage.clock)
-        log = copy.open_log(config, is_clean=True, recovery_point=60)
+        log = copy.open_log(config, is_clean=True, recovery_point=24)
         try:
             with killed_after(count):
                 clean(copy, log)
@@ -372,16 +376,16 @@ def test_a_pass_may_end_at_any_operation(storage, tmp_path_factory):
             pass
         were_swapped += any(path.glob("*.log.swap"))
 
-        log = copy.open_log(config, recovery_point=60)
+        log = copy.open_log(config, recovery_point=24)
 
         ends = [segment.scan_next_offset() for segment in log.segments]
         bases = [segment.base_offset for segment in log.segments]
         assert all(end <= base for end, base in zip(ends, bases[1:], strict=False))
         assert read_table(log) == table
-        assert log.log_end_offset == 60
+        assert log.log_end_offset == 24
         assert {name.suffix for name in path.iterdir()} <= set(SUFFIXES)
-    assert count > 50
-    assert were_swapped > 10
+    assert count > 30
+    assert were_swapped > 6
 
 
 def test_indexes_of_a_cleaned_segment_find_what_is_there(storage, clock):
@@ -546,6 +550,34 @@ async def test_segments_dropped_meanwhile_do_not_come_back(storage, clock):
     assert read_table(log) == {b"c": b"x", b"b": b"x"}
     assert list(storage.path.glob("*.swap")) == []
     assert log.log_start_offset == 3
+
+
+async def test_a_stop_does_not_wait_for_a_pass(storage, log):
+    for _ in range(3):
+        put(storage, log, (b"a", b"x"))
+    seal(log)
+    check, calls, is_working = log.check_online, [], trio.Event()
+
+    def check_and_tell():
+        calls.append(1)
+        if len(calls) == 5:
+            trio.from_thread.run_sync(is_working.set)
+        check()
+
+    log.check_online = check_and_tell
+    with trio.fail_after(5):
+        async with trio.open_nursery() as cleaning:
+            # At this rate the pass would take minutes.
+            cleaner = cleaner_of(storage, log, log_cleaner_io_max_bytes_per_second=1)
+            cleaning.start_soon(cleaner.run)
+            await is_working.wait()
+            cleaning.cancel_scope.cancel()
+
+    del log.check_online
+    assert log.first_dirty_offset == 0
+    assert cleaner.uncleanable == frozenset()
+    assert await cleaner_of(storage, log).clean_filthiest()
+    assert read_pairs(log) == [(2, b"a", b"x")]
 
 
 def test_empty_segments_do_not_stop_retention(storage, clock):
