@@ -4,6 +4,8 @@ import pytest
 import trio
 
 from trio_kafka_net.broker.metadata_cache import PartitionMetadata, TopicMetadata
+from trio_kafka_net.broker_server import open_broker
+from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages import (
     DeleteRecordsRequest,
@@ -11,7 +13,7 @@ from trio_kafka_net.protocol.messages import (
     OffsetForLeaderEpochRequest,
 )
 
-from .lab import a_batch, a_fetch
+from .lab import Lab, a_batch, a_fetch
 
 
 @pytest.fixture
@@ -134,19 +136,16 @@ async def test_a_waiting_fetch_hears_of_the_deletion(lab):
     assert partition.error_code == ErrorCode.OFFSET_OUT_OF_RANGE
 
 
-async def test_deleted_records_stay_deleted_over_a_restart(open_lab, tmp_path, nursery):
-    settings = {"trio_in_memory": False, "log_dirs": (str(tmp_path),)}
-    first = await open_lab(**settings)
-    await first.make_topic("t")
-    await first.produce("t", a_batch(b"a", b"b", b"c"))
-    await delete(first, ("t", 0, 2))
-    first.broker.request_stop()
-    while (tmp_path / ".kafka_cleanshutdown").exists() is False:
-        await trio.testing.wait_all_tasks_blocked()
+async def test_deleted_records_stay_deleted_over_a_restart(tmp_path):
+    config = BrokerConfig(listeners=("PLAINTEXT://127.0.0.1:0",), log_dirs=(str(tmp_path),))
+    async with open_broker(config) as broker:
+        first = Lab(broker)
+        await first.make_topic("t")
+        await first.produce("t", a_batch(b"a", b"b", b"c"))
+        await delete(first, ("t", 0, 2))
 
-    second = await open_lab(**settings)
-
-    assert second.partition().log_start_offset == 2
+    async with open_broker(config) as broker:
+        assert Lab(broker).partition().log_start_offset == 2
 
 
 # DescribeProducers
