@@ -24,7 +24,7 @@ from trio_kafka_net.config import (
 from trio_kafka_net.config.known_keys import ALIASES, UNSAFE_TO_IGNORE, WITHOUT_EFFECT
 from trio_kafka_net.config.offsets import OffsetsConfig
 from trio_kafka_net.config.quotas import QuotaConfig
-from trio_kafka_net.config.settings import MAX_INT, MAX_LONG, describe, settings_of
+from trio_kafka_net.config.settings import MAX_DOUBLE, MAX_INT, MAX_LONG, describe, settings_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 
@@ -107,8 +107,8 @@ def _default(field: attrs.Attribute[Any]) -> str:
     value = field.default
     if value is None or value in ((), {}):
         return "not set"
-    if value == MAX_LONG:
-        return "2^63 - 1"
+    if value in {MAX_LONG, MAX_DOUBLE}:
+        return "2^63 - 1" if value == MAX_LONG else "no limit"
     if isinstance(value, bool):
         return str(value).lower()
     return f"`{','.join(value)}`" if isinstance(value, tuple) else f"`{value}`"
@@ -116,8 +116,10 @@ def _default(field: attrs.Attribute[Any]) -> str:
 
 def _allowed(field: attrs.Attribute[Any]) -> str:
     about = describe(field)
-    if about.kind is not int:
+    if about.kind not in {int, float}:
         return about.allowed
+    if about.maximum == MAX_DOUBLE:
+        return f"{about.minimum} or more"
     if about.maximum in {MAX_INT, MAX_LONG}:
         return "any integer" if about.minimum < -1 else f"{about.minimum} or more"
     return f"{about.minimum} to {about.maximum}"

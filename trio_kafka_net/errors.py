@@ -21,6 +21,8 @@ raised                       whose fault                  consequence
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class TrioKafkaError(Exception):
     """Root of every exception that this package raises on purpose."""
@@ -54,6 +56,15 @@ class KafkaError(TrioKafkaError):
     def __str__(self) -> str:
         name = getattr(self.code, "name", str(self.code))
         return f"{name}: {self.message}" if self.message else name
+
+
+class InvalidRecordsError(KafkaError):
+    """Records of a produced batch that are not allowed, one by one (KIP-467)."""
+
+    def __init__(self, code: int, message: str, record_errors: Sequence[tuple[int, str]]) -> None:
+        """Keep the refused records: (number in the batch, from 0; why)."""
+        super().__init__(code, message)
+        self.record_errors = tuple(record_errors)
 
 
 class CloseConnection(TrioKafkaError):

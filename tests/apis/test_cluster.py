@@ -273,3 +273,13 @@ async def test_only_brokers_are_described(lab, endpoint_type, code):
     response = await lab.ask(DescribeClusterRequest(endpoint_type=endpoint_type), 1)
 
     assert (response.error_code, response.brokers) == (code, [])
+
+
+@pytest.mark.parametrize(("version", "offline"), [(4, []), (5, [1]), (13, [1])])
+async def test_a_log_that_is_offline_makes_an_offline_replica(lab, version, offline):
+    await lab.make_topic("t", partitions=2)
+    lab.partition("t", 1).log.failure = OSError("disk on fire")
+
+    (topic,) = (await lab.ask(asking("t"), version)).topics
+
+    assert [each.offline_replicas for each in topic.partitions] == [[], offline]

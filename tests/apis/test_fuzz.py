@@ -20,18 +20,22 @@ from trio_kafka_net.protocol.messages import (
     AlterClientQuotasRequest,
     AlterConfigsRequest,
     AlterPartitionReassignmentsRequest,
+    AlterReplicaLogDirsRequest,
     ApiVersionsRequest,
     CreateAclsRequest,
     CreatePartitionsRequest,
     CreateTopicsRequest,
     DeleteAclsRequest,
     DeleteGroupsRequest,
+    DeleteRecordsRequest,
     DeleteTopicsRequest,
     DescribeAclsRequest,
     DescribeClientQuotasRequest,
     DescribeClusterRequest,
     DescribeConfigsRequest,
     DescribeGroupsRequest,
+    DescribeLogDirsRequest,
+    DescribeProducersRequest,
     DescribeTopicPartitionsRequest,
     ElectLeadersRequest,
     FindCoordinatorRequest,
@@ -48,6 +52,7 @@ from trio_kafka_net.protocol.messages import (
     OffsetCommitRequest,
     OffsetDeleteRequest,
     OffsetFetchRequest,
+    OffsetForLeaderEpochRequest,
     SyncGroupRequest,
     UpdateFeaturesRequest,
 )
@@ -92,6 +97,43 @@ GOOD_REQUESTS = [
                 ],
             )
         ],
+    ),
+    DescribeLogDirsRequest(
+        topics=[DescribeLogDirsRequest.DescribableLogDirTopic(topic="t", partitions=[0, 2])]
+    ),
+    AlterReplicaLogDirsRequest(
+        dirs=[
+            AlterReplicaLogDirsRequest.AlterReplicaLogDir(
+                path="/nowhere",
+                topics=[
+                    AlterReplicaLogDirsRequest.AlterReplicaLogDirTopic(name="t", partitions=[0])
+                ],
+            )
+        ]
+    ),
+    DeleteRecordsRequest(
+        topics=[
+            DeleteRecordsRequest.Topic(
+                name="t",
+                partitions=[DeleteRecordsRequest.Partition(partition_index=0, offset=-1)],
+            )
+        ],
+        timeout_ms=1000,
+    ),
+    DescribeProducersRequest(
+        topics=[DescribeProducersRequest.TopicRequest(name="t", partition_indexes=[0, 1])]
+    ),
+    OffsetForLeaderEpochRequest(
+        topics=[
+            OffsetForLeaderEpochRequest.OffsetForLeaderTopic(
+                topic="t",
+                partitions=[
+                    OffsetForLeaderEpochRequest.OffsetForLeaderPartition(
+                        partition=0, leader_epoch=0
+                    )
+                ],
+            )
+        ]
     ),
     CreateTopicsRequest(
         topics=[

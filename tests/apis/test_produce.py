@@ -12,6 +12,7 @@ from trio_kafka_net.protocol.compression import Compression
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages import MetadataRequest, ProduceRequest
 from trio_kafka_net.protocol.primitives import ZERO_UUID
+from trio_kafka_net.protocol.records import Record, build_batch
 from trio_kafka_net.testing.client import ConnectionClosedError
 
 from .lab import a_batch, a_produce
@@ -101,8 +102,9 @@ def of_magic(magic):
         (a_batch(is_control=True), ErrorCode.INVALID_RECORD),
         (damaged(), ErrorCode.CORRUPT_MESSAGE),
         (damaged(at=17), ErrorCode.CORRUPT_MESSAGE),
-        (a_batch()[:-1], ErrorCode.CORRUPT_MESSAGE),
-        (a_batch()[:40], ErrorCode.CORRUPT_MESSAGE),
+        (a_batch()[:-1], ErrorCode.INVALID_RECORD),
+        (a_batch()[:40], ErrorCode.INVALID_RECORD),
+        (a_batch() + a_batch()[:-1], ErrorCode.CORRUPT_MESSAGE),
         (a_batch(is_transactional=True), ErrorCode.INVALID_TXN_STATE),
         (a_batch(b"x" * 1_048_588), ErrorCode.MESSAGE_TOO_LARGE),
     ],
@@ -324,3 +326,76 @@ async def test_topic_id_is_zero_before_version_13(lab):
     response = await lab.ask(a_produce("t", a_batch()), 12)
 
     assert response.responses[0].topic_id == ZERO_UUID
+
+
+async def test_records_without_a_key_are_named_in_a_compacted_topic(lab):
+    await lab.make_topic("c", configs={"cleanup.policy": "compact"})
+    records = [Record(timestamp=1, key=key) for key in (b"a", None, b"b", None, None, None)]
+
+    answer = await lab.produce("c", build_batch(records))
+
+    text = "Compacted topic cannot accept message without key in topic partition c-0"
+    assert (answer.error_code, answer.base_offset) == (ErrorCode.INVALID_RECORD, -1)
+    assert [
+        (error.batch_index, error.batch_index_error_message) for error in answer.record_errors
+    ] == [(number, text) for number in (1, 3, 4, 5)]
+    assert answer.error_message == (
+        "One or more records have been rejected due to 4 record errors in total, "
+        "and only showing the first three errors at most: ["
+        f"RecordError(batchIndex=1, message='{text}'), "
+        f"RecordError(batchIndex=3, message='{text}'), "
+        f"RecordError(batchIndex=4, message='{text}')]"
+    )
+    assert lab.partition("c").log_end_offset == 0
+
+
+@pytest.mark.parametrize("count", [500, 5000])
+async def test_refused_records_are_named_up_to_a_number(lab, count):
+    await lab.make_topic("c", configs={"cleanup.policy": "compact,delete"})
+
+    answer = await lab.produce("c", build_batch([Record(timestamp=1)] * count))
+
+    assert len(answer.record_errors) == 100
+    assert f"due to {count} record errors" in answer.error_message
+
+
+async def test_large_batches_of_a_compacted_topic_are_looked_into_in_a_thread(lab, monkeypatch):
+    await lab.make_topic("c", configs={"cleanup.policy": "compact"})
+    run_sync, ran = trio.to_thread.run_sync, []
+
+    async def run_and_note(work, *args, **settings):
+        ran.append(work.__name__)
+        return await run_sync(work, *args, **settings)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", run_and_note)
+    large = build_batch([Record(timestamp=1, key=b"a")] * 2000)
+
+    small = [Record(timestamp=1, key=b"a")]
+    compressed = build_batch(small, compression=Compression.ZSTD)
+
+    answers = [
+        await lab.produce("c", records)
+        for records in (large, large[:-1], damaged_batch(large), build_batch(small), compressed)
+    ]
+
+    assert [(answer.error_code, answer.base_offset) for answer in answers] == [
+        (0, 0),
+        (ErrorCode.INVALID_RECORD, -1),
+        (ErrorCode.CORRUPT_MESSAGE, -1),
+        (0, 2000),
+        (0, 2001),
+    ]
+    assert ran.count("run") == 4
+
+
+def damaged_batch(records):
+    return records[:-1] + bytes([records[-1] ^ 1])
+
+
+async def test_records_with_keys_are_taken_by_a_compacted_topic(lab):
+    await lab.make_topic("c", configs={"cleanup.policy": "compact"})
+    records = [Record(timestamp=1, key=b""), Record(timestamp=1, key=b"a")]
+
+    answer = await lab.produce("c", build_batch(records, compression=Compression.LZ4))
+
+    assert (answer.error_code, answer.base_offset) == (0, 0)

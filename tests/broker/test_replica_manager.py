@@ -60,7 +60,8 @@ def test_unknown_partitions_are_refused(replicas, partition, storage):
 def test_codes_of_damaged_and_large_batches(replicas, partition, storage):
     batch = bytes(storage.batch(b"a"))
 
-    assert code_of(produce, replicas, batch[:-1]) is ErrorCode.CORRUPT_MESSAGE
+    assert code_of(produce, replicas, batch[:-1]) is ErrorCode.INVALID_RECORD
+    assert code_of(produce, replicas, batch[:-1] + b"x") is ErrorCode.CORRUPT_MESSAGE
     assert code_of(produce, replicas, b"") is ErrorCode.INVALID_RECORD
     large = bytes(storage.batch(bytes(1000)))
     assert code_of(produce, replicas, large) is ErrorCode.MESSAGE_TOO_LARGE

@@ -254,8 +254,9 @@ def test_validate_answers_unsupported_compression_type():
 
 def test_validate_refuses_a_batch_cut_off_anywhere():
     for length in range(1, len(GOLDEN)):
-        with pytest.raises(CorruptRecordError):
+        with pytest.raises(KafkaError) as caught:
             validate(GOLDEN[:length])
+        assert caught.value.code is ErrorCode.INVALID_RECORD
 
 
 def test_validate_refuses_trailing_bytes():

@@ -10,6 +10,7 @@ Behaviour:
     * auto creation answers when the topic is there, so the client need not ask again; it makes at
       most 100 topics a request (the rest is unknown until the client asks again), and never an
       internal one
+    * a partition whose log is offline has this broker among its offline replicas
     * ApiVersions tells the features of ``features``, each finalized at its one level
 Version notes:
     ApiVersions v3 client software name and version (KIP-511), features (KIP-584)
@@ -188,7 +189,7 @@ def _describe(
         ],
         cluster_id=broker.cluster_id,
         controller_id=broker.node_id,
-        topics=[_topic(topic, wants_topic) for topic in broker.metadata]
+        topics=[_topic(ctx, topic, wants_topic) for topic in broker.metadata]
         if asked is None
         else [_asked_topic(ctx, each, wants_topic, failures or {}) for each in asked],
         cluster_authorized_operations=_CLUSTER_OPERATIONS if wants_cluster else _NOT_ASKED,
@@ -216,7 +217,7 @@ def _asked_topic(
                 name=name,
                 is_internal=name in INTERNAL_TOPICS,
             )
-    return _topic(topic, wants_operations)
+    return _topic(ctx, topic, wants_operations)
 
 
 def _why_missing(name: str, failures: dict[str, int]) -> ErrorCode:
@@ -229,7 +230,10 @@ def _why_missing(name: str, failures: dict[str, int]) -> ErrorCode:
     return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
-def _topic(topic: TopicMetadata, wants_operations: bool) -> MetadataResponse.Topic:
+def _topic(
+    ctx: RequestContext, topic: TopicMetadata, wants_operations: bool
+) -> MetadataResponse.Topic:
+    get_partition = ctx.broker.replicas.get_partition
     return MetadataResponse.Topic(
         name=topic.name,
         topic_id=topic.topic_id,
@@ -244,6 +248,9 @@ def _topic(topic: TopicMetadata, wants_operations: bool) -> MetadataResponse.Top
                 leader_epoch=state.leader_epoch,
                 replica_nodes=list(state.replicas),
                 isr_nodes=list(state.isr),
+                offline_replicas=[ctx.broker.node_id]
+                if (found := get_partition(topic.name, index)) and found.is_offline
+                else [],
             )
             for index, state in enumerate(topic.partitions)
         ],

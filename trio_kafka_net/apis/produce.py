@@ -8,10 +8,11 @@ Behaviour:
     * with flush.messages the answer waits for the disk, however long that takes
     * acks=0 answers nothing; if anything failed, the connection is closed so that the client
       notices
-    * every refusal has a text, where Kafka has one for invalid records only; there are no errors of
-      single records
+    * every refusal has a text, where Kafka has one for invalid records only; records without a key
+      in a compacted topic are named one by one, at most 100
     * nobody but this broker writes to internal topics
-    * a large request lets the event loop turn between partitions
+    * a large request lets the event loop turn between partitions; the keys of a large or
+      compressed batch in a compacted topic are looked for in a worker thread
     * transactional batches are refused with INVALID_TXN_STATE: there are no transactions here
     * of several things that are wrong, the answer names what Kafka finds first: the topic or
       partition, the batch as such, acks
@@ -23,18 +24,28 @@ Version notes:
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Awaitable, Callable, Iterator
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
+from trio_kafka_net.broker.log.cleaner import Pace
+from trio_kafka_net.broker.log.log_validator import check_keys
 from trio_kafka_net.broker.partition import ACKS_ALL, Partition
-from trio_kafka_net.errors import CloseConnection, CorruptRecordError, KafkaError, StorageError
+from trio_kafka_net.errors import (
+    CloseConnection,
+    CorruptRecordError,
+    InvalidRecordsError,
+    KafkaError,
+    StorageError,
+)
 from trio_kafka_net.protocol.compression import Compression
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.produce import ProduceRequest, ProduceResponse
-from trio_kafka_net.protocol.records import HEADER_BYTES, parse_header
+from trio_kafka_net.protocol.records import HEADER_BYTES, iter_batches, parse_header
 
 from .context import NO_RESPONSE, RequestContext
 
@@ -51,6 +62,13 @@ _ACKS = frozenset({ACKS_ALL, 0, 1})
 _INLINE_BYTES = 2 * 1024 * 1024
 """Appended without a checkpoint; about a millisecond (benchmarks/log_append.py)."""
 
+_INLINE_RECORDS = 1000
+"""Looked at without a checkpoint for their keys; about a millisecond."""
+_LOOKED_AT = struct.Struct(">h34xi")
+"""Attributes and record count of a batch."""
+_LOOKED_AT_FROM = 21
+_COMPRESSION_MASK = 0x07
+
 PartitionData = ProduceRequest.PartitionProduceData
 PartitionResponse = ProduceResponse.PartitionProduceResponse
 
@@ -66,14 +84,20 @@ def produce(ctx: RequestContext, request: ProduceRequest) -> Answer | Awaitable[
     steps = production.append()
     if len(ctx.request.payload) > _INLINE_BYTES:
         return _append_large(production, steps)
-    for _ in steps:
-        pass
+    for check in steps:
+        if check is not None:
+            return _append_large(production, steps, check)
     return _wait(production) if production.unfinished else production.answer()
 
 
-async def _append_large(production: _Production, steps: Iterator[None]) -> Answer:
-    for _ in steps:
-        await trio.lowlevel.checkpoint()
+async def _append_large(
+    production: _Production, steps: Iterator[_KeyCheck | None], check: _KeyCheck | None = None
+) -> Answer:
+    for step in chain([check], steps):
+        if step is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await trio.to_thread.run_sync(step.run)
     return await _wait(production)
 
 
@@ -94,6 +118,32 @@ class _Unfinished:
 
 
 @attrs.define(eq=False)
+class _KeyCheck:
+    """Whether all records of a batch have keys, if that may take long: for a worker thread."""
+
+    partition: str
+    records: memoryview
+    failure: KafkaError | StorageError | None = None
+    """Why the batch is refused."""
+
+    def run(self) -> None:
+        """Look at every record; blocks.
+
+        What is wrong with the batch as such is left for the log to say.
+        """
+        pace = Pace()
+        try:
+            batches = list(iter_batches(self.records))
+        except CorruptRecordError:
+            return
+        try:
+            for batch in batches:
+                check_keys(batch, self.partition, on_record=pace.record)
+        except (KafkaError, StorageError) as error:
+            self.failure = error
+
+
+@attrs.define(eq=False)
 class _Production:
     """One Produce request on its way."""
 
@@ -103,8 +153,12 @@ class _Production:
     has_failed: bool = False
     unfinished: list[_Unfinished] = attrs.field(factory=list)
 
-    def append(self) -> Iterator[None]:
-        """Append to one partition after the other; may be paused after each."""
+    def append(self) -> Iterator[_KeyCheck | None]:
+        """Append to one partition after the other; may be paused after each.
+
+        Yields:
+            A check that must run before the next step, in a worker thread; or None.
+        """
         by_id = self.ctx.api_version >= _TOPIC_IDS_SINCE
         for topic in self.request.topic_data:
             answer = ProduceResponse.TopicProduceResponse(name=topic.name, topic_id=topic.topic_id)
@@ -114,10 +168,29 @@ class _Production:
                 known = self.ctx.broker.metadata.get_topic_by_id(topic.topic_id)
                 name = None if known is None else known.name
             for data in topic.partition_data:
-                answer.partition_responses.append(self._append_to(name, data))
-                yield
+                check = None if name is None else self._long_check(name, data)
+                if check is not None:
+                    yield check
+                answer.partition_responses.append(self._append_to(name, data, check))
+                yield None
 
-    def _append_to(self, name: str | None, data: PartitionData) -> PartitionResponse:
+    def _long_check(self, name: str, data: PartitionData) -> _KeyCheck | None:
+        """What a compacted topic makes of a batch that is too large to look into at once."""
+        partition = self.ctx.broker.replicas.get_partition(name, data.index)
+        if partition is None or partition.is_offline or not partition.log.config.compact:
+            return None
+        records = data.records
+        if not isinstance(records, memoryview) or len(records) < HEADER_BYTES:
+            return None
+        attributes, count = _LOOKED_AT.unpack_from(records, _LOOKED_AT_FROM)
+        # What a compressed batch comes to is not known before; a few bytes may be many.
+        if count <= _INLINE_RECORDS and not attributes & _COMPRESSION_MASK:
+            return None
+        return _KeyCheck(f"{name}-{data.index}", records)
+
+    def _append_to(
+        self, name: str | None, data: PartitionData, check: _KeyCheck | None
+    ) -> PartitionResponse:
         answer = PartitionResponse(index=data.index, base_offset=-1)
         acks = self.request.acks
         try:
@@ -127,7 +200,9 @@ class _Production:
                 raise KafkaError(
                     ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}, allowed are -1, 0 and 1"
                 )
-            info = partition.append_records(batches, required_acks=acks)
+            if check is not None and check.failure is not None:
+                raise check.failure
+            info = partition.append_records(batches, required_acks=acks, has_keys=check is not None)
         except (KafkaError, StorageError) as error:
             self._refuse(answer, error, name)
             return answer
@@ -162,7 +237,8 @@ class _Production:
                 return records  # the log refuses it, and says why
             if header.is_transactional:
                 raise KafkaError(ErrorCode.INVALID_TXN_STATE, "transactions are not served here")
-            if self.ctx.api_version < _ZSTD_SINCE and header.attributes & 0x07 == Compression.ZSTD:
+            codec = header.attributes & _COMPRESSION_MASK
+            if self.ctx.api_version < _ZSTD_SINCE and codec == Compression.ZSTD:
                 raise KafkaError(
                     ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
                     f"zstd needs Produce version {_ZSTD_SINCE}",
@@ -176,6 +252,13 @@ class _Production:
         code = error_code_of(error)
         answer.error_code = code
         answer.error_message = error.message if isinstance(error, KafkaError) else str(error)
+        if isinstance(error, InvalidRecordsError):
+            answer.record_errors = [
+                ProduceResponse.BatchIndexAndErrorMessage(
+                    batch_index=number, batch_index_error_message=text
+                )
+                for number, text in error.record_errors
+            ]
         if code == ErrorCode.NOT_LEADER_OR_FOLLOWER and name is not None:
             self._name_leader(answer, name)
 

@@ -266,8 +266,8 @@ class LocalBroker:
     ) -> None:
         """Run what a broker does beside its requests, until cancelled.
 
-        That is: flush logs and apply retention, look after groups and their offsets, let throttled
-        clients go on.
+        That is: flush logs, apply retention and compact, look after groups and their offsets, let
+        throttled clients go on.
 
         Cancellation: what a worker thread has begun is completed first.
         """
@@ -331,6 +331,7 @@ def _open_logs(
             cluster_id=config.cluster_id,
             log=defaults,
             retention_check_interval_ms=config.log_retention_check_interval_ms,
+            cleaner=config.log,
         ),
         {topic.name: topic.configs for topic in metadata},
         now_ms=now_ms,

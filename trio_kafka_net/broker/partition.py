@@ -80,6 +80,11 @@ class Partition:
         return self._log
 
     @property
+    def is_offline(self) -> bool:
+        """Whether the log cannot be used, for want of a disk that works."""
+        return self._log is None or self._log.failure is not None
+
+    @property
     def is_leader(self) -> bool:
         """Whether this broker leads the partition."""
         return self.leader_id == self._node_id
@@ -149,12 +154,15 @@ class Partition:
                 f"{self.topic}-{self.index} is led by node {self.leader_id}",
             )
 
-    def append_records(self, batches: memoryview, *, required_acks: int) -> LogAppendInfo:
+    def append_records(
+        self, batches: memoryview, *, required_acks: int, has_keys: bool = False
+    ) -> LogAppendInfo:
         """Append what a client produced, and wake whoever waits for it.
 
         Args:
             batches: exactly one record batch; offset and epoch are stamped into it in place.
             required_acks: -1 (all in-sync replicas), 0 or 1.
+            has_keys: whether it is known that every record has a key.
 
         Raises:
             KafkaError: NOT_LEADER_OR_FOLLOWER, NOT_ENOUGH_REPLICAS, and what
@@ -173,7 +181,7 @@ class Partition:
                 f"{len(self.isr)} replicas in sync, {log.config.min_insync_replicas} are needed",
             )
         try:
-            info = log.append(batches, leader_epoch=self.leader_epoch)
+            info = log.append(batches, leader_epoch=self.leader_epoch, has_keys=has_keys)
         except LogDirFailedError:
             self._purgatory.notify(self.key)
             raise
@@ -254,18 +262,32 @@ class Partition:
         return self.log.end_offset_for_epoch(epoch)
 
     def delete_records(self, before_offset: int) -> int:
-        """Make ``before_offset`` the first offset that can be read; -1 is the high watermark.
+        """Make ``before_offset`` the first offset that can be read; wakes whoever waits.
+
+        Args:
+            before_offset: -1 is the high watermark.
 
         Returns:
             The log start offset.
 
         Raises:
-            KafkaError: NOT_LEADER_OR_FOLLOWER, OFFSET_OUT_OF_RANGE.
+            KafkaError: NOT_LEADER_OR_FOLLOWER, OFFSET_OUT_OF_RANGE; POLICY_VIOLATION, the
+                topic is compacted and nothing else.
             StorageError: the log is offline.
+
+        Source: Kafka ``Partition.deleteRecordsOnLeader`` (4.1).
         """
         self.check_leadership()
         log = self.log
-        return log.delete_records(log.high_watermark if before_offset == -1 else before_offset)
+        if not log.config.delete:
+            raise KafkaError(
+                ErrorCode.POLICY_VIOLATION,
+                f"Records of partition {self.topic}-{self.index} can not be deleted "
+                "due to the configured policy",
+            )
+        start = log.delete_records(log.high_watermark if before_offset == -1 else before_offset)
+        self._purgatory.notify(self.key)
+        return start
 
     def advance_high_watermark(self, offset: int) -> bool:
         """Move the high watermark forward, at most to the log end; wakes whoever waits.

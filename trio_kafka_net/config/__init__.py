@@ -3,6 +3,7 @@
 from .broker import BrokerConfig as BrokerConfig
 from .broker import LogConfig as LogConfig
 from .broker import SocketServerConfig as SocketServerConfig
+from .cleaner import LogCleanerConfig as LogCleanerConfig
 from .endpoints import Endpoint as Endpoint
 from .endpoints import ListenerConfig as ListenerConfig
 from .groups import GroupConfig as GroupConfig

@@ -20,6 +20,7 @@ import attrs
 
 from trio_kafka_net.errors import ConfigError
 
+from .cleaner import LogCleanerConfig
 from .endpoints import ListenerConfig, resolve_listeners
 from .groups import GroupConfig
 from .known_keys import ALIASES, check_known
@@ -209,7 +210,7 @@ class SocketServerConfig:
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class LogConfig:
+class LogConfig(LogCleanerConfig):
     """What the log needs to know, and the defaults of a new topic.
 
     Source: Kafka ``ServerLogConfigs``, ``LogConfig``.
@@ -318,8 +319,9 @@ class LogConfig:
     )
     log_cleanup_policy: tuple[str, ...] = setting(
         ("delete",),
-        "What happens to old segments; Kafka's `compact` is not supported yet.",
-        choices=("delete",),
+        "What happens to old records: `delete` removes old segments, `compact` keeps the last "
+        "record of each key.",
+        choices=("delete", "compact"),
         convert=_as_tuple,
         dynamic=True,
     )
@@ -380,6 +382,7 @@ class LogConfig:
         Source: Kafka ``ServerTopicConfigSynonyms``.
         """
         defaults = {
+            **self.compaction_defaults,
             "segment.bytes": self.log_segment_bytes,
             "segment.ms": self.roll_ms,
             "segment.index.bytes": self.log_index_size_max_bytes,

@@ -23,9 +23,12 @@ MAX_INT = 2**31 - 1
 """Largest value of Kafka's ``INT`` type."""
 MAX_LONG = 2**63 - 1
 """Largest value of Kafka's ``LONG`` type."""
+MAX_DOUBLE = 1.7976931348623157e308
+"""Largest value of Kafka's ``DOUBLE`` type."""
 
 _METADATA_KEY = "trio_kafka_net.setting"
 _INTEGER = re.compile(r"[+-]?[0-9]+")
+_NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @attrs.frozen(kw_only=True)
@@ -37,12 +40,13 @@ class Setting:
     unit: str
     """Unit of the value; empty for text, names and switches."""
     kind: type
-    """``int``, ``bool``, ``str``, ``tuple`` (a list in text) or ``dict`` (``key:value`` pairs)."""
+    """``int``, ``float``, ``bool``, ``str``, ``tuple`` (a list in text) or ``dict`` (``key:value``
+    pairs)."""
     optional: bool
     """Whether None ("not set") is a value."""
-    minimum: int
+    minimum: float
     """Smallest number allowed."""
-    maximum: int
+    maximum: float
     """Largest number allowed."""
     choices: tuple[str, ...]
     """Texts allowed; empty allows all."""
@@ -58,6 +62,8 @@ class Setting:
             return " or ".join(self.choices)
         if self.kind is int:
             return f"an integer from {self.minimum} to {self.maximum}"
+        if self.kind is float:
+            return f"a number from {self.minimum} to {self.maximum}"
         return _KIND_IN_WORDS[self.kind]
 
 
@@ -75,8 +81,8 @@ def setting(
     *,
     unit: str = "",
     kind: type | None = None,
-    at_least: int = 0,
-    at_most: int = MAX_INT,
+    at_least: float = 0,
+    at_most: float = MAX_INT,
     choices: tuple[str, ...] = (),
     convert: Callable[[Any], object] | None = None,
     dynamic: bool = False,
@@ -185,6 +191,13 @@ def _parse_int(text: str) -> int:
     return int(text)
 
 
+def _parse_float(text: str) -> float:
+    # float() would also take infinity and what is no number.
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return float(text)
+
+
 def _parse_bool(text: str) -> bool:
     if text.lower() not in {"true", "false"}:
         raise ValueError(text)
@@ -204,6 +217,7 @@ def _parse_map(text: str) -> dict[str, str]:
 
 _PARSERS: Mapping[type, Callable[[str], object]] = {
     int: _parse_int,
+    float: _parse_float,
     bool: _parse_bool,
     str: str,
     tuple: _parse_list,
@@ -223,7 +237,7 @@ def _validate(_instance: object, field: attrs.Attribute[Any], value: object) -> 
 
 
 def _is_within_limits(value: object, about: Setting) -> bool:
-    if isinstance(value, int) and about.kind is int:
+    if isinstance(value, (int, float)) and about.kind in {int, float}:
         return about.minimum <= value <= about.maximum
     if about.choices:
         parts = value if isinstance(value, tuple) else (value,)
@@ -232,5 +246,5 @@ def _is_within_limits(value: object, about: Setting) -> bool:
 
 
 def _refuse(name: str, value: object, about: Setting) -> ConfigError:
-    shown = to_text(value) if isinstance(value, (str, int, tuple)) else repr(value)
+    shown = to_text(value) if isinstance(value, (str, int, float, tuple)) else repr(value)
     return ConfigError(f"{key_of(name)}={shown}: must be {about.allowed}")

@@ -16,6 +16,9 @@ Source: Kafka ``DefaultRecord``, ``ByteUtils``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TypeAlias
+
 import attrs
 
 from trio_kafka_net.errors import CorruptRecordError
@@ -25,6 +28,15 @@ NO_TIMESTAMP = -1
 
 _VARINT_BITS = 32
 _VARLONG_BITS = 64
+_NULL = 1
+"""Zigzag of -1, the length of null."""
+
+
+SkimmedRecord: TypeAlias = tuple[int, int, int, int, "bytes | None", bool]
+"""Where a record begins, where what its length counts begins, and where it ends; its offset,
+relative to the batch; its key; whether it has a value.
+
+A plain tuple, because compaction makes one of every record of a log."""
 
 
 @attrs.define
@@ -76,6 +88,80 @@ def decode_record(body: Buffer, position: int) -> tuple[Record, int, int]:
     if position != end:
         raise CorruptRecordError(f"record of {length} bytes ends {position - end:+d} bytes off")
     return Record(-1, timestamp_delta, key, value, headers), offset_delta, position
+
+
+def skim_records(body: bytes, count: int, last_offset_delta: int) -> Iterator[SkimmedRecord]:
+    """Find out what compaction asks about records; timestamps, values and headers are not read.
+
+    Args:
+        body: the records of a batch, decompressed.
+        count: how many there are.
+        last_offset_delta: offset of the batch's end, relative to the batch.
+
+    Yields:
+        The records, in order.
+
+    Raises:
+        CorruptRecordError: a record breaks the format as far as it was read, its offset does not
+            come after those before, or count or last offset is wrong; those before it were yielded.
+
+    Cost: about a third of ``decode_record``.
+    """
+    start = 0
+    last_delta = -1
+    body_end = len(body)
+    try:
+        for _ in range(count):
+            length, content = _read_varint(body, start, _VARINT_BITS)
+            end = content + length
+            if not content < end <= body_end:
+                raise CorruptRecordError(
+                    f"record of {length} bytes at {start} where {body_end - content} are left"
+                )
+            at = content + 1
+            while body[at] >= 0x80:
+                at += 1
+            byte = body[at + 1]
+            at += 2
+            if byte < 0x80:
+                offset_delta = byte >> 1 if not byte & 1 else -1
+            else:
+                offset_delta, at = _read_varint(body, at - 1, _VARINT_BITS)
+            if offset_delta <= last_delta:
+                raise CorruptRecordError(
+                    f"record with offset delta {offset_delta} after {last_delta}"
+                )
+            last_delta = offset_delta
+            byte = body[at]
+            if byte < 0x80 and not byte & 1:
+                at += 1
+                key: bytes | None = body[at : at + (byte >> 1)]
+                at += byte >> 1
+            else:
+                key, at = _read_bytes(body, at, end)
+            if at >= end:
+                raise CorruptRecordError(f"key of a record of {length} bytes is cut off")
+            yield start, content, end, offset_delta, key, body[at] != _NULL
+            start = end
+    except IndexError:
+        raise CorruptRecordError("record cut off") from None
+    if start != body_end or last_delta > last_offset_delta:
+        raise CorruptRecordError(
+            f"{body_end - start} bytes after the last of {count} records, which has offset delta "
+            f"{last_delta} of {last_offset_delta}"
+        )
+
+
+def read_timestamp_delta(body: bytes, content: int) -> tuple[int, int]:
+    """The timestamp of a skimmed record, relative to the batch, and the position after it."""
+    return _read_varint(body, content + 1, _VARLONG_BITS)
+
+
+def encode_varint(value: int) -> bytes:
+    """A number as a zigzag varint."""
+    encoded = bytearray()
+    _write_varint(encoded, value)
+    return bytes(encoded)
 
 
 def encode_record(record: Record, *, offset_delta: int, timestamp_delta: int) -> bytearray:
@@ -135,6 +221,8 @@ def _read_bytes(body: Buffer, position: int, end: int) -> tuple[bytes | None, in
 def _read_varint(body: Buffer, position: int, bits: int) -> tuple[int, int]:
     byte = body[position]
     position += 1
+    if byte < 0x80:
+        return (byte >> 1) ^ -(byte & 1), position
     value = byte & 0x7F
     shift = 7
     while byte & 0x80:
@@ -159,7 +247,7 @@ def _write_varint(target: bytearray, value: int) -> None:
 
 def _write_bytes(target: bytearray, value: bytes | None) -> None:
     if value is None:
-        target.append(1)  # zigzag of -1
+        target.append(_NULL)
     else:
         _write_varint(target, len(value))
         target += value

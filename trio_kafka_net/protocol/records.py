@@ -60,6 +60,7 @@ _COMPRESSION_MASK = 0x07
 _LOG_APPEND_TIME_BIT = 0x08
 _TRANSACTIONAL_BIT = 0x10
 _CONTROL_BIT = 0x20
+_DELETE_HORIZON_BIT = 0x40
 _KNOWN_COMPRESSION = len(Compression)
 
 _SEQUENCE_MASK = 2**31 - 1
@@ -89,7 +90,8 @@ class BatchHeader:
     last_offset_delta: int
     """Last offset, relative to the base offset."""
     base_timestamp: int
-    """Timestamp of the first record, ms since the epoch; the others are relative to it."""
+    """What the timestamps of the records are relative to, ms since the epoch: that of the first
+    one, or the delete horizon."""
     max_timestamp: int
     """Largest timestamp, ms since the epoch; the append time if the broker sets it."""
     producer_id: int
@@ -135,6 +137,14 @@ class BatchHeader:
     def is_control(self) -> bool:
         """Whether it holds transaction markers instead of a client's records."""
         return bool(self.attributes & _CONTROL_BIT)
+
+    @property
+    def delete_horizon_ms(self) -> int | None:
+        """From when on compaction may remove records without a value, ms since the epoch.
+
+        None as long as no pass has found any in the batch (KIP-534).
+        """
+        return self.base_timestamp if self.attributes & _DELETE_HORIZON_BIT else None
 
     @property
     def timestamp_type(self) -> TimestampType:
@@ -292,9 +302,9 @@ def validate_produced(view: memoryview, *, max_batch_bytes: int) -> RecordBatch:
         The batch, sharing ``view``.
 
     Raises:
-        CorruptRecordError: the batch is cut off, breaks the format, or its CRC does not fit.
+        CorruptRecordError: the batch breaks the format, or its CRC does not fit.
         RecordTooLargeError: larger than ``max_batch_bytes``.
-        KafkaError: INVALID_RECORD for counts that disagree, for anything but one batch, and
+        KafkaError: INVALID_RECORD for counts that disagree, for less or more than one batch, and
             for what clients may not write; UNSUPPORTED_COMPRESSION_TYPE for an unknown codec.
 
     Source: Kafka ``UnifiedLog.analyzeAndValidateRecords``, ``LogValidator.validateBatch``,
@@ -303,9 +313,15 @@ def validate_produced(view: memoryview, *, max_batch_bytes: int) -> RecordBatch:
     if len(view) < HEADER_BYTES:
         if not view:
             raise KafkaError(ErrorCode.INVALID_RECORD, "a produced partition has no batch")
-        raise CorruptRecordError(f"{len(view)} bytes, a batch header has {HEADER_BYTES}")
+        raise KafkaError(
+            ErrorCode.INVALID_RECORD, f"{len(view)} bytes, a batch header has {HEADER_BYTES}"
+        )
     batch = RecordBatch(*_HEADER.unpack_from(view, 0), view=view)
     size = batch.batch_length + LENGTH_OVERHEAD_BYTES
+    if size > len(view):
+        raise KafkaError(
+            ErrorCode.INVALID_RECORD, f"batch of {size} bytes cut off after {len(view)}"
+        )
     if size > max_batch_bytes:
         raise RecordTooLargeError(f"batch of {size} bytes, allowed are {max_batch_bytes}")
     if (
@@ -381,6 +397,56 @@ def stamp(
         _CRC.pack_into(view, _CRC_AT, batch.crc)
 
 
+def rewrite_batch(
+    batch: RecordBatch,
+    payload: bytes,
+    *,
+    record_count: int,
+    compression: Compression,
+    base_timestamp: int,
+    has_delete_horizon: bool,
+    max_timestamp: int | None = None,
+) -> RecordBatch:
+    """Make the batch that takes the place of another one, with the same offsets and producer.
+
+    Args:
+        batch: what it replaces.
+        payload: the records, compressed.
+        record_count: how many there are; may be none.
+        compression: their codec.
+        base_timestamp: what their timestamps are relative to, ms since the epoch.
+        has_delete_horizon: whether that is a delete horizon.
+        max_timestamp: ms since the epoch; None keeps the other batch's.
+    """
+    kept = _LOG_APPEND_TIME_BIT | _TRANSACTIONAL_BIT | _CONTROL_BIT
+    attributes = batch.attributes & kept | compression | _DELETE_HORIZON_BIT * has_delete_horizon
+    header = bytearray(HEADER_BYTES)
+    _HEADER.pack_into(
+        header,
+        0,
+        batch.base_offset,
+        HEADER_BYTES - LENGTH_OVERHEAD_BYTES + len(payload),
+        batch.partition_leader_epoch,
+        MAGIC,
+        0,
+        attributes,
+        batch.last_offset_delta,
+        base_timestamp,
+        batch.max_timestamp if max_timestamp is None else max_timestamp,
+        batch.producer_id,
+        batch.producer_epoch,
+        batch.base_sequence,
+        record_count,
+    )
+    return next(iter_batches(memoryview(_with_crc(header, payload))))
+
+
+def _with_crc(header: bytearray, payload: bytes) -> bytes:
+    crc = crc32c(payload, crc32c(memoryview(header)[_ATTRIBUTES_AT:]))
+    _CRC.pack_into(header, _CRC_AT, crc)
+    return bytes(header) + payload
+
+
 def build_batch(
     records: Iterable[Record],
     *,
@@ -446,6 +512,4 @@ def build_batch(
         base_sequence,
         len(listed),
     )
-    crc = crc32c(payload, crc32c(memoryview(header)[_ATTRIBUTES_AT:]))
-    _CRC.pack_into(header, _CRC_AT, crc)
-    return bytes(header) + payload
+    return _with_crc(header, payload)

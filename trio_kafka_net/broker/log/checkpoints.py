@@ -6,6 +6,7 @@ the new one, never half of it.
 =================================== ===============================================================
 ``recovery-point-offset-checkpoint`` {partition: offset up to which the log is on the device}
 ``log-start-offset-checkpoint``      {partition: first offset that was not deleted}
+``cleaner-offset-checkpoint``        {partition: offset up to which the log is compacted}
 ``leader-epoch-checkpoint``          per partition: (leader epoch, its first offset), in order
 ``partition.metadata``               per partition: the topic id
 ``meta.properties``                  whose data directory it is
@@ -33,6 +34,7 @@ TopicPartition: TypeAlias = tuple[str, int]
 
 RECOVERY_POINT_FILE = "recovery-point-offset-checkpoint"
 LOG_START_OFFSET_FILE = "log-start-offset-checkpoint"
+CLEANER_OFFSET_FILE = "cleaner-offset-checkpoint"
 LEADER_EPOCH_FILE = "leader-epoch-checkpoint"
 PARTITION_METADATA_FILE = "partition.metadata"
 META_PROPERTIES_FILE = "meta.properties"

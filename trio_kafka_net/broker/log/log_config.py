@@ -40,6 +40,16 @@ def _integer(low: int, high: int) -> Callable[[str, str], int]:
     return parse
 
 
+def _ratio(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise _invalid(name, text, "a number") from None
+    if not 0 <= value <= 1:
+        raise _invalid(name, text, "between 0 and 1")
+    return value
+
+
 def _timestamp_type(name: str, text: str) -> TimestampType:
     kinds = {
         "CreateTime": TimestampType.CREATE_TIME,
@@ -106,7 +116,18 @@ class LogConfig:
     cleanup_policy: frozenset[str] = _setting(
         "cleanup.policy", frozenset({"delete"}), _cleanup_policy
     )
-    """``delete`` removes old segments; ``compact`` demands keys."""
+    """``delete`` removes old segments; ``compact`` keeps the last record of each key."""
+    min_cleanable_dirty_ratio: float = _setting("min.cleanable.dirty.ratio", 0.5, _ratio)
+    """Share of a compacted log's bytes that is not compacted yet at which it is worth a pass."""
+    min_compaction_lag_ms: int = _setting("min.compaction.lag.ms", 0, _integer(0, INT64_MAX))
+    """A record younger than this is not compacted away."""
+    max_compaction_lag_ms: int = _setting(
+        "max.compaction.lag.ms", INT64_MAX, _integer(1, INT64_MAX)
+    )
+    """A record older than this is compacted, however little there is to compact."""
+    delete_retention_ms: int = _setting("delete.retention.ms", _DAY_MS, _integer(0, INT64_MAX))
+    """How long a record without a value stays after the pass that found it, so that consumers of
+    a compacted topic see that the key is gone."""
     retention_ms: int = _setting("retention.ms", 7 * _DAY_MS, _integer(-1, INT64_MAX))
     """Segments whose newest record is older are deleted; -1 is never."""
     retention_bytes: int = _setting("retention.bytes", -1, _integer(-1, INT64_MAX))
@@ -127,6 +148,13 @@ class LogConfig:
     def delete(self) -> bool:
         """Whether old segments are deleted."""
         return "delete" in self.cleanup_policy
+
+    @property
+    def max_segment_ms(self) -> int:
+        """What records of one segment may span: it must be sealed before it can be compacted."""
+        if self.compact:
+            return min(self.segment_ms, self.max_compaction_lag_ms)
+        return self.segment_ms
 
     def with_topic_configs(self, configs: Mapping[str, str]) -> LogConfig:
         """This configuration with a topic's own settings on top.
@@ -151,7 +179,15 @@ class LogConfig:
             if field is None:
                 raise KafkaError(ErrorCode.INVALID_CONFIG, f"Unknown topic config name: {name}")
             changes[field.name] = field.metadata["parse"](name, text)
-        return attrs.evolve(self, **changes)
+        config = attrs.evolve(self, **changes)
+        if config.min_compaction_lag_ms > config.max_compaction_lag_ms:
+            raise KafkaError(
+                ErrorCode.INVALID_CONFIG,
+                "conflict topic config setting "
+                f"min.compaction.lag.ms ({config.min_compaction_lag_ms}) > "
+                f"max.compaction.lag.ms ({config.max_compaction_lag_ms})",
+            )
+        return config
 
     def to_texts(self) -> list[tuple[str, str]]:
         """Every setting as text: (Kafka's name, value)."""

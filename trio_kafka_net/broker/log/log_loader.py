@@ -18,13 +18,19 @@ from pathlib import Path
 
 import attrs
 
-from trio_kafka_net.broker.log.checkpoints import LEADER_EPOCH_FILE, read_leader_epochs
+from trio_kafka_net.broker.log.checkpoints import (
+    LEADER_EPOCH_FILE,
+    read_leader_epochs,
+    sync_directory,
+)
 from trio_kafka_net.broker.log.leader_epochs import LeaderEpochCache
 from trio_kafka_net.broker.log.log_config import LogConfig
 from trio_kafka_net.broker.log.producer_state import ProducerStateManager
 from trio_kafka_net.broker.log.segment import (
+    CLEANED_STAGE,
     LOG_SUFFIX,
     OFFSET_INDEX_SUFFIX,
+    SWAP_STAGE,
     TIME_INDEX_SUFFIX,
     LogSegment,
     segment_path,
@@ -36,6 +42,8 @@ from trio_kafka_net.protocol.records import RecordBatch
 logger = logging.getLogger(__name__)
 
 SNAPSHOT_SUFFIX = ".snapshot"
+# Kafka renames files to ".deleted" that it is about to remove.
+_STAGES = frozenset({CLEANED_STAGE, SWAP_STAGE, ".deleted"})
 
 
 @attrs.define(kw_only=True)
@@ -73,6 +81,7 @@ class LogLoader:
             CorruptRecordError: a batch before the recovery point is damaged, and had to be read.
         """
         self._load_leader_epochs()
+        self._complete_swaps()
         self.segments = [self.new_segment(offset) for offset in self._offsets_of_files(LOG_SUFFIX)]
         self._remove_orphaned_indexes()
         if not self.segments:
@@ -88,9 +97,11 @@ class LogLoader:
         for segment in self.segments:
             segment.release()
 
-    def new_segment(self, base_offset: int) -> LogSegment:
-        """Describe the segment at ``base_offset``."""
-        return LogSegment(self.directory, base_offset, self.config, self.now_ms, self.open_file)
+    def new_segment(self, base_offset: int, *, stage: str = "") -> LogSegment:
+        """Describe the segment at ``base_offset``; see ``LogSegment``."""
+        return LogSegment(
+            self.directory, base_offset, self.config, self.now_ms, self.open_file, stage=stage
+        )
 
     def load_producers(self) -> None:
         """Bring the producers to where the log ends: newest snapshot, then the batches after it."""
@@ -182,6 +193,32 @@ class LogLoader:
         self._add_first_segment()
         self.log_end_offset = self.log_start_offset
 
+    def _complete_swaps(self) -> None:
+        """Finish or forget what compaction was doing when the process stopped.
+
+        A log file with ``.swap`` takes the place of all segments that begin where it reaches; it is
+        whole, and on the device. Everything else with such a name is worth nothing.
+
+        Source: Kafka ``LogLoader.removeTempFilesAndCollectSwapFiles``, ``load`` (4.1).
+        """
+        staged = [path for path in self.directory.iterdir() if path.suffix in _STAGES]
+        for offset in offsets_of_files(staged, LOG_SUFFIX, SWAP_STAGE):
+            swapped = self.new_segment(offset, stage=SWAP_STAGE)
+            end_offset = swapped.scan_next_offset()
+            for other in self._offsets_of_files(LOG_SUFFIX):
+                if offset <= other < end_offset:
+                    self.new_segment(other).delete()
+            sync_directory(self.directory)
+            swapped.enter_stage("")
+            logger.info(
+                "%s: completed the compaction of offsets %d to %d",
+                self.directory,
+                offset,
+                end_offset - 1,
+            )
+        for path in staged:
+            path.unlink(missing_ok=True)
+
     def _add_first_segment(self) -> None:
         segment = self.new_segment(self.log_start_offset)
         segment.create()
@@ -198,6 +235,14 @@ class LogLoader:
         return offsets_of_files(self.directory.iterdir(), suffix)
 
 
-def offsets_of_files(paths: Iterable[Path], suffix: str) -> list[int]:
-    """The offsets in the names of the files with a suffix, in order."""
-    return sorted(int(path.stem) for path in paths if path.suffix == suffix and path.stem.isdigit())
+def offsets_of_files(paths: Iterable[Path], suffix: str, stage: str = "") -> list[int]:
+    """The offsets in the names of the files with a suffix, in order.
+
+    Args:
+        paths: the content of a partition's directory.
+        suffix: of a kind of file.
+        stage: what stands behind it.
+    """
+    names = (path.name for path in paths)
+    offsets = (name.removesuffix(suffix + stage) for name in names if name.endswith(suffix + stage))
+    return sorted(int(offset) for offset in offsets if offset.isdigit())

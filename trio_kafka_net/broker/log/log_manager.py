@@ -15,6 +15,7 @@ import contextlib
 import logging
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import attrs
 import trio
 
 from trio_kafka_net.broker.log.checkpoints import (
+    CLEANER_OFFSET_FILE,
     LOG_START_OFFSET_FILE,
     RECOVERY_POINT_FILE,
     TopicPartition,
@@ -34,9 +36,11 @@ from trio_kafka_net.broker.log.checkpoints import (
     write_topic_id,
 )
 from trio_kafka_net.broker.log.data_dir import DataDir
+from trio_kafka_net.broker.log.log_cleaner import LogCleaner
 from trio_kafka_net.broker.log.log_config import LogConfig
 from trio_kafka_net.broker.log.segment import LogSegment
 from trio_kafka_net.broker.log.unified_log import UnifiedLog
+from trio_kafka_net.config import LogCleanerConfig
 from trio_kafka_net.errors import KafkaError, StorageError
 
 logger = logging.getLogger(__name__)
@@ -62,6 +66,8 @@ class LogManagerConfig:
     """How often logs are flushed and checkpoints written, so that recovery is short."""
     retention_check_interval_ms: int = 300_000
     """``log.retention.check.interval.ms``."""
+    cleaner: LogCleanerConfig = attrs.field(factory=LogCleanerConfig)
+    """Whether and how topics are compacted."""
 
 
 class LogManager:
@@ -88,6 +94,15 @@ class LogManager:
         self._new_uuid = new_uuid
         self._logs: dict[TopicPartition, UnifiedLog] = {}
         self._to_remove: list[Path] = []
+        # Deleted logs that a thread was at work on then.
+        self._leaving: dict[TopicPartition, UnifiedLog] = {}
+        self.cleaner = LogCleaner(
+            self, config.cleaner, checkpoint=self.checkpoint_cleaner, now_ms=now_ms
+        )
+        """Compacts the logs."""
+        # What the cleaner's checkpoint says, and whose turn it is to write it.
+        self._compacted: dict[TopicPartition, int] = {}
+        self._writing_compacted = threading.Lock()
 
     @classmethod
     def open(
@@ -151,6 +166,8 @@ class LogManager:
             topic_id: 16 bytes.
             configs: {Kafka's name: value}, what the topic sets itself.
 
+        If a partition of that name was deleted just now, waits for threads that are at work on it.
+
         Raises:
             KafkaError: INVALID_CONFIG; nothing was made.
             StorageError: the directory of another topic of that name is in the way.
@@ -163,6 +180,11 @@ class LogManager:
         if log is not None:
             return log
         config = self.config.log.with_topic_configs(configs or {})
+        leaving = self._leaving.pop(key, None)
+        if leaving is not None:
+            leaving.file_users.wait()
+        if key in self._compacted:
+            self.checkpoint_cleaner()
         directory = self._directory(key)
         is_new = not directory.exists()
         if is_new:
@@ -192,6 +214,8 @@ class LogManager:
             return
         if log is not None:
             log.abandon()
+            if log.file_users.is_busy:
+                self._leaving[key] = log
         suffix = f"-{index}.{self._new_uuid().hex()}{_DELETE_SUFFIX}"
         renamed = self.path / (topic[: _MAX_NAME_BYTES - len(suffix)] + suffix)
         directory.rename(renamed)
@@ -220,6 +244,21 @@ class LogManager:
             self.path / LOG_START_OFFSET_FILE,
             {key: log.log_start_offset for key, log in logs if log.log_start_offset > 0},
         )
+
+    def checkpoint_cleaner(self) -> None:
+        """Write down how far every log is compacted; blocks.
+
+        Raises:
+            OSError: the old checkpoint is still there.
+        """
+        with self._writing_compacted:
+            compacted = {
+                key: log.first_dirty_offset
+                for key, log in list(self._logs.items())
+                if log.first_dirty_offset > 0
+            }
+            write_offsets(self.path / CLEANER_OFFSET_FILE, compacted)
+            self._compacted = compacted
 
     def flush(self) -> None:
         """Flush all logs that are online, then write the checkpoints; blocks.
@@ -260,13 +299,15 @@ class LogManager:
             self._data_dir.release()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Flush and drop old segments every now and then, until cancelled.
+        """Flush, drop old segments and compact every now and then, until cancelled.
 
         Cancellation: what a worker thread has begun is completed first; nothing is left half done.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._run_flushes)
             nursery.start_soon(self._run_retention)
+            if self.config.cleaner.log_cleaner_enable:
+                nursery.start_soon(self.cleaner.run)
             task_status.started()
 
     async def _run_flushes(self) -> None:
@@ -303,6 +344,7 @@ class LogManager:
     def _load(self, topic_configs: Mapping[str, Mapping[str, str]]) -> None:
         is_clean = take_clean_shutdown(self.path)
         recovery_points, start_offsets = self._read_checkpoints()
+        self._compacted = self._read_compacted()
         for directory in sorted(self.path.iterdir()):
             if not directory.is_dir():
                 continue
@@ -315,7 +357,7 @@ class LogManager:
                 continue
             key = (match[1], int(match[2]))
             try:
-                self._logs[key] = UnifiedLog.open(
+                log = self._logs[key] = UnifiedLog.open(
                     directory,
                     key,
                     self.config.log.with_topic_configs(topic_configs.get(key[0], {})),
@@ -324,6 +366,7 @@ class LogManager:
                     recovery_point=recovery_points.get(key, 0),
                     log_start_offset=start_offsets.get(key, 0),
                 )
+                log.first_dirty_offset = self._compacted.get(key, 0)
             except (KafkaError, StorageError, OSError) as exc:
                 logger.error("%s cannot be opened: %s", directory, exc)
                 self.failures[key] = exc
@@ -336,6 +379,13 @@ class LogManager:
         except StorageError as exc:
             logger.warning("all logs are checked from their beginning: %s", exc)
         return recovery_points, read_offsets(self.path / LOG_START_OFFSET_FILE)
+
+    def _read_compacted(self) -> dict[TopicPartition, int]:
+        try:
+            return read_offsets(self.path / CLEANER_OFFSET_FILE)
+        except StorageError as exc:
+            logger.warning("all logs are compacted from their beginning: %s", exc)
+            return {}
 
     def _directory(self, key: TopicPartition) -> Path:
         return self.path / f"{key[0]}-{key[1]}"

@@ -9,7 +9,7 @@ Source: Kafka ``LogSegments``, ``LocalLog`` (4.0).
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from operator import attrgetter
 
 from trio_kafka_net.broker.log.log_config import LogConfig
@@ -174,7 +174,7 @@ class LogSegments:
         for number, segment in enumerate(self._segments):
             end_offset = self._end_offset(number, log_end_offset)
             spare_bytes -= segment.size
-            if segment.size == 0 or end_offset > high_watermark:
+            if end_offset > high_watermark or (segment.size == 0 and segment is self.active):
                 return number
             is_old = oldest_ms is not None and segment.newest_ms() < oldest_ms
             self._keep_few_open(segment)
@@ -190,6 +190,24 @@ class LogSegments:
             segment.is_deleted = True
         self._read_last = None
         return dropped
+
+    def replace(self, old: Sequence[LogSegment], new: LogSegment) -> bool:
+        """Put one segment in the place of several neighbours that were sealed.
+
+        Returns:
+            Whether they were all there; if not, nothing was changed.
+        """
+        number = self._number_of(old[0].base_offset)
+        there = self._segments[number : number + len(old)]
+        if len(there) != len(old) or any(a is not b for a, b in zip(there, old, strict=True)):
+            return False
+        if old[-1] is self.active:
+            return False
+        self._segments[number : number + len(old)] = [new]
+        for segment in old:
+            segment.is_deleted = True
+        self._read_last = None
+        return True
 
     def _keep_few_open(self, segment: LogSegment) -> None:
         if segment is self.active or segment is self._read_last:

@@ -12,6 +12,7 @@ Source: Kafka ``LogSegment``, ``FileRecords`` (4.0).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import struct
 from collections.abc import Callable, Iterator
@@ -40,6 +41,10 @@ logger = logging.getLogger(__name__)
 LOG_SUFFIX = ".log"
 OFFSET_INDEX_SUFFIX = ".index"
 TIME_INDEX_SUFFIX = ".timeindex"
+CLEANED_STAGE = ".cleaned"
+"""Behind the names of a segment that is being written to replace others; worth nothing yet."""
+SWAP_STAGE = ".swap"
+"""Behind the names of a segment that replaces others, whatever happens."""
 
 # Base offset, length and last offset delta: all that a search for an offset needs.
 _SEARCHED_FIELDS = struct.Struct(">qi11xi")
@@ -83,6 +88,8 @@ class LogSegment:
         config: LogConfig,
         now_ms: Callable[[], int],
         open_file: OpenFile = SegmentFile,
+        *,
+        stage: str = "",
     ) -> None:
         """Describe the segment at ``base_offset``; no file is opened yet.
 
@@ -92,10 +99,12 @@ class LogSegment:
             config: settings of the log.
             now_ms: the clock, ms since the epoch.
             open_file: opens (and creates) the log file.
+            stage: what stands behind the names of its files as long as they are not in use.
         """
         self.base_offset = base_offset
         self.config = config
         self.directory = directory
+        self.stage = stage
         self._now_ms = now_ms
         self._open_file = open_file
         self._file: SegmentFile | None = None
@@ -115,7 +124,7 @@ class LogSegment:
 
     def path(self, suffix: str) -> Path:
         """The segment's file with this suffix."""
-        return segment_path(self.directory, self.base_offset, suffix)
+        return segment_path(self.directory, self.base_offset, suffix + self.stage)
 
     @property
     def file(self) -> SegmentFile:
@@ -137,6 +146,29 @@ class LogSegment:
         """
         self._file = self._open_file(self.path(LOG_SUFFIX), create=True)
 
+    def enter_stage(self, stage: str) -> None:
+        """Rename the files, the log file last: where it is, the others are.
+
+        Regions that were handed out stay readable.
+
+        Args:
+            stage: what stands behind the names from now on; empty for files in use.
+
+        Raises:
+            OSError: a file could not be renamed; those before it are, and the segment is not to be
+                used any more.
+        """
+        self.release()
+        for suffix in (OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX):
+            with contextlib.suppress(FileNotFoundError):  # they can be rebuilt
+                self._rename(suffix, stage)
+        self._rename(LOG_SUFFIX, stage)
+        self.stage = stage
+        self._indexes = None
+
+    def _rename(self, suffix: str, stage: str) -> None:
+        self.path(suffix).rename(segment_path(self.directory, self.base_offset, suffix + stage))
+
     def release(self) -> None:
         """Give back descriptor and mapped indexes; the next use opens them again."""
         self._file = None
@@ -152,6 +184,20 @@ class LogSegment:
         if self._max_timestamp is None:
             self._max_timestamp = self._read_max_timestamp()
         return self._max_timestamp
+
+    @property
+    def first_timestamp(self) -> int:
+        """Largest timestamp of the first batch, ms since the epoch; -1 if there is none.
+
+        Raises:
+            CorruptRecordError: the file does not begin with a batch.
+            OSError: it could not be read.
+        """
+        if self._first_timestamp is None:
+            if self.size < HEADER_BYTES:
+                return NO_TIMESTAMP
+            self._first_timestamp = parse_header(self.file.read(HEADER_BYTES, 0)).max_timestamp
+        return self._first_timestamp
 
     def newest_ms(self) -> int:
         """Age of the newest record, ms since the epoch: by its timestamp, else by the file's.
@@ -177,7 +223,7 @@ class LogSegment:
         return (
             self.size + size > self.config.segment_bytes
             or last_offset - self.base_offset > MAX_RELATIVE_OFFSET
-            or self._waited_ms(max_timestamp) > self.config.segment_ms
+            or self._waited_ms(max_timestamp) > self.config.max_segment_ms
             or self._loaded_indexes().is_full(self.config.segment_index_bytes)
         )
 
@@ -273,6 +319,14 @@ class LogSegment:
         for found in self._walk(self._loaded_indexes().offset.last().position):
             last_offset = found.last_offset
         return last_offset + 1
+
+    def scan_next_offset(self) -> int:
+        """The offset after the last batch, without the help of an index.
+
+        Raises:
+            CorruptRecordError: the file does not consist of whole batches.
+        """
+        return max([found.last_offset for found in self._walk(0)], default=self.base_offset - 1) + 1
 
     def batches(self, position: int = 0) -> Iterator[tuple[int, RecordBatch]]:
         """Read the batches from ``position`` on, whole.
@@ -436,10 +490,9 @@ class LogSegment:
         By the clock of the records where they have one, so that copied old data makes segments
         that retention can tell apart.
         """
-        if self._first_timestamp is None:
-            self._first_timestamp = parse_header(self.file.read(HEADER_BYTES, 0)).max_timestamp
-        if self._first_timestamp > NO_TIMESTAMP:
-            return timestamp - self._first_timestamp
+        first = self.first_timestamp
+        if first > NO_TIMESTAMP:
+            return timestamp - first
         return self._now_ms() - self._created_ms
 
     def _note_batch(self, position: int, batch: RecordBatch) -> None:

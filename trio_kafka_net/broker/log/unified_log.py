@@ -33,11 +33,13 @@ from trio_kafka_net.broker.log.checkpoints import (
     write_atomically,
     write_leader_epochs,
 )
+from trio_kafka_net.broker.log.file_users import FileUsers
 from trio_kafka_net.broker.log.log_config import LogConfig
 from trio_kafka_net.broker.log.log_loader import SNAPSHOT_SUFFIX, LogLoader, offsets_of_files
 from trio_kafka_net.broker.log.log_segments import LogSegments
+from trio_kafka_net.broker.log.log_validator import append_time, check_fits, check_keys
 from trio_kafka_net.broker.log.producer_state import ProducerStateManager
-from trio_kafka_net.broker.log.segment import FoundRecord, LogSegment, segment_path
+from trio_kafka_net.broker.log.segment import SWAP_STAGE, FoundRecord, LogSegment, segment_path
 from trio_kafka_net.broker.log.segment_file import OpenFile, SegmentFile
 from trio_kafka_net.errors import KafkaError, LogDirFailedError
 from trio_kafka_net.network.framing import FileRegion
@@ -45,7 +47,6 @@ from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.record_codec import NO_TIMESTAMP
 from trio_kafka_net.protocol.records import (
     RecordBatch,
-    TimestampType,
     stamp,
     validate_produced,
 )
@@ -88,8 +89,12 @@ class UnifiedLog:
         """Offset before which every replica in sync has everything; moved by the partition."""
         self.recovery_point = loaded.recovery_point
         """Offset before which everything is on the device."""
+        self.first_dirty_offset = 0
+        """Offset before which the log is compacted; moved by the cleaner."""
         self.failure: OSError | None = None
         """What took the log offline."""
+        self.file_users = FileUsers()
+        """Threads that are at work on its files."""
         self._loader = loaded
         self._now_ms = loaded.now_ms
         self._segments = LogSegments(loaded.segments, loaded.new_segment)
@@ -171,13 +176,16 @@ class UnifiedLog:
 
     # Appending
 
-    def append(self, batches: memoryview, *, leader_epoch: int) -> LogAppendInfo:
+    def append(
+        self, batches: memoryview, *, leader_epoch: int, has_keys: bool = False
+    ) -> LogAppendInfo:
         """Append what a client produced: exactly one record batch.
 
         Args:
             batches: the batch, big-endian; offset and epoch are stamped into it in place, unless
                 it is read-only, which costs a copy. Borrowed for the duration of the call.
             leader_epoch: of this leadership.
+            has_keys: whether it is known that every record has a key.
 
         Returns:
             The offsets that the records have now.
@@ -185,7 +193,8 @@ class UnifiedLog:
         Raises:
             CorruptRecordError: not a whole batch, or its CRC does not fit; nothing was written.
             RecordTooLargeError: above ``max.message.bytes``; nothing was written.
-            KafkaError: INVALID_RECORD, INVALID_TIMESTAMP, UNSUPPORTED_COMPRESSION_TYPE,
+            KafkaError: INVALID_RECORD (naming the records, if it is some of them that are wrong),
+                INVALID_TIMESTAMP, UNSUPPORTED_COMPRESSION_TYPE,
                 RECORD_LIST_TOO_LARGE, INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER;
                 nothing was written.
             LogDirFailedError: an I/O error, now or before; the log is offline, and ends where
@@ -195,18 +204,14 @@ class UnifiedLog:
         Cost: one CRC over the batch, one ``write``; no copy of the batch.
         Source: Kafka ``UnifiedLog.appendAsLeader`` (4.0); idempotence KIP-98.
         """
-        self._check_online()
+        self.check_online()
         if batches.readonly:
             batches = memoryview(bytearray(batches))
         batch = validate_produced(batches, max_batch_bytes=self.config.max_message_bytes)
-        append_time_ms = self._check_timestamps(batch)
-        if self.config.compact:
-            _check_keys(batch)
-        if batch.size_in_bytes > self.config.segment_bytes:
-            raise KafkaError(
-                ErrorCode.RECORD_LIST_TOO_LARGE,
-                f"batch of {batch.size_in_bytes} bytes, a segment has {self.config.segment_bytes}",
-            )
+        append_time_ms = append_time(batch, self.config, self._now_ms())
+        if self.config.compact and not has_keys:
+            check_keys(batch, "{}-{}".format(*self.topic_partition))
+        check_fits(batch, self.config)
         duplicate = self.producers.check(batch) if batch.has_producer_id else None
         reported_time_ms = NO_TIMESTAMP if append_time_ms is None else append_time_ms
         if duplicate is not None:
@@ -245,30 +250,6 @@ class UnifiedLog:
         self.leader_epochs.assign(batch.partition_leader_epoch, batch.base_offset)
         if batch.has_producer_id:
             self.producers.update(batch)
-
-    def _check_timestamps(self, batch: RecordBatch) -> int | None:
-        """Check what the producer set; the append time if the broker sets it instead.
-
-        Kafka checks every record. The header gives the largest timestamp and the first, which
-        is what the two limits are about, without walking the records.
-        """
-        now = self._now_ms()
-        if self.config.message_timestamp_type is TimestampType.LOG_APPEND_TIME:
-            return now
-        if batch.timestamp_type is TimestampType.LOG_APPEND_TIME:
-            raise KafkaError(
-                ErrorCode.INVALID_TIMESTAMP, "a producer does not set the type LogAppendTime"
-            )
-        largest = now + self.config.message_timestamp_after_max_ms
-        smallest = now - self.config.message_timestamp_before_max_ms
-        first = batch.base_timestamp
-        if batch.max_timestamp > largest or NO_TIMESTAMP != first < smallest:
-            raise KafkaError(
-                ErrorCode.INVALID_TIMESTAMP,
-                f"timestamps {first} to {batch.max_timestamp} are not "
-                f"between {smallest} and {largest}",
-            )
-        return None
 
     def roll(self) -> None:
         """Begin a new segment at the log end.
@@ -314,7 +295,7 @@ class UnifiedLog:
         Cost: nothing but arithmetic for the batch appended last; else a binary search and one or
             two small reads.
         """
-        self._check_online()
+        self.check_online()
         if not self.log_start_offset <= offset <= self.log_end_offset:
             raise KafkaError(
                 ErrorCode.OFFSET_OUT_OF_RANGE,
@@ -344,7 +325,7 @@ class UnifiedLog:
         Cost: reads and decompresses about one batch.
         Source: Kafka ``UnifiedLog.fetchOffsetByTimestamp`` (4.0).
         """
-        self._check_online()
+        self.check_online()
         try:
             return self._segments.find_timestamp(timestamp, self.log_start_offset)
         except OSError as exc:
@@ -359,7 +340,7 @@ class UnifiedLog:
 
         Source: KIP-734.
         """
-        self._check_online()
+        self.check_online()
         try:
             largest = self._segments.max_timestamp()
         except OSError as exc:
@@ -380,7 +361,7 @@ class UnifiedLog:
                 the log is cut.
             LogDirFailedError: an I/O error; the log is offline.
         """
-        self._check_online()
+        self.check_online()
         if offset >= self.log_end_offset:
             return
         try:
@@ -389,6 +370,7 @@ class UnifiedLog:
         except OSError as exc:
             raise self._gone_offline(exc) from exc
         self._names_changed = True
+        self.first_dirty_offset = min(self.first_dirty_offset, self.log_end_offset)
         self.leader_epochs.truncate_from_end(self.log_end_offset)
         self.high_watermark = min(self.high_watermark, self.log_end_offset)
         self.recovery_point = min(self.recovery_point, self.log_end_offset)
@@ -416,7 +398,7 @@ class UnifiedLog:
 
         Source: Kafka ``UnifiedLog.maybeIncrementLogStartOffset`` (4.0); KIP-107.
         """
-        self._check_online()
+        self.check_online()
         if not 0 <= offset <= self.high_watermark:
             raise KafkaError(
                 ErrorCode.OFFSET_OUT_OF_RANGE,
@@ -439,7 +421,7 @@ class UnifiedLog:
 
         Source: Kafka ``UnifiedLog.deleteOldSegments`` (4.0).
         """
-        self._check_online()
+        self.check_online()
         try:
             count = self._segments.count_old(
                 self.config,
@@ -466,11 +448,42 @@ class UnifiedLog:
         Raises:
             OSError: a file could not be removed.
         """
-        # The name of the first segment that stays must not be lost: it says where the log begins.
-        sync_directory(self.directory)
-        for segment in segments:
-            segment.delete()
-            segment.path(SNAPSHOT_SUFFIX).unlink(missing_ok=True)
+        with self.file_users:
+            if self.failure is not None:
+                return  # what is deleted goes with its directory
+            # The name of the first segment that stays must not be lost: it says where the log
+            # begins.
+            sync_directory(self.directory)
+            for segment in segments:
+                segment.delete()
+                segment_path(self.directory, segment.base_offset, SNAPSHOT_SUFFIX).unlink(
+                    missing_ok=True
+                )
+
+    # Compaction
+
+    @property
+    def segments(self) -> tuple[LogSegment, ...]:
+        """All segments in order; the last one is active."""
+        return tuple(self._segments)
+
+    def replace_segments(self, old: Sequence[LogSegment]) -> LogSegment | None:
+        """Read from a cleaned segment from now on, in place of those it was made of.
+
+        Its files have their names with ``.swap`` and the base offset of the first of the old ones.
+        Those are to be removed next, and only then may the new segment take
+        over the name (``LogSegment.enter_stage``).
+
+        Args:
+            old: neighbours that were sealed.
+
+        Returns:
+            The new segment; None if the old ones are not all there any more, and nothing changed.
+
+        Source: Kafka ``LocalLog.replaceSegments`` (4.1).
+        """
+        new = self._loader.new_segment(old[0].base_offset, stage=SWAP_STAGE)
+        return new if self._segments.replace(old, new) else None
 
     # Durability
 
@@ -487,8 +500,8 @@ class UnifiedLog:
             LogDirFailedError: an I/O error; the log is offline.
         """
         wanted = self.log_end_offset if up_to is None else up_to
-        with self._flushing:
-            self._check_online()
+        with self.file_users, self._flushing:
+            self.check_online()
             if self.recovery_point >= wanted and not self.leader_epochs.is_dirty:
                 return
             try:
@@ -521,7 +534,7 @@ class UnifiedLog:
         Raises:
             LogDirFailedError: an I/O error, now or before; the log needs recovery.
         """
-        self._check_online()
+        self.check_online()
         try:
             self.producers.expire(self._now_ms())
             self._segments.active.seal()
@@ -554,7 +567,12 @@ class UnifiedLog:
             if offset not in kept:
                 segment_path(self.directory, offset, SNAPSHOT_SUFFIX).unlink()
 
-    def _check_online(self) -> None:
+    def check_online(self) -> None:
+        """Refuse to work on a log that is out of service.
+
+        Raises:
+            LogDirFailedError: the log is offline, or its partition was deleted.
+        """
         if self.failure is not None:
             raise LogDirFailedError(f"{self.directory} is offline: {self.failure}")
 
@@ -565,12 +583,3 @@ class UnifiedLog:
                 "%s goes offline at offset %d: %s", self.directory, self.log_end_offset, exc
             )
         return LogDirFailedError(f"{self.directory} goes offline: {exc}")
-
-
-def _check_keys(batch: RecordBatch) -> None:
-    """In a compacted topic every record has a key; only a walk over the records tells."""
-    for record in batch.records():
-        if record.key is None:
-            raise KafkaError(
-                ErrorCode.INVALID_RECORD, "a compacted topic takes no record without a key"
-            )
