@@ -269,6 +269,17 @@ async def test_broker_is_changed_and_replaced(lab, scope, plane):
     assert (lab.local.config.log_segment_bytes, lab.local.config.log_retention_ms) == (6000, None)
 
 
+async def test_log_cleaner_goes_by_what_was_changed(lab):
+    await lab.make_topic("t")
+    changes = setting(log_cleaner_backoff_ms="5", log_cleaner_delete_retention_ms="77")
+
+    assert await change(lab, (BROKER, "1", changes)) == OK
+
+    assert lab.local.replicas.log_manager.cleaner.config.log_cleaner_backoff_ms == 5
+    log = lab.local.replicas.get_partition("t", 0).log
+    assert log.config.delete_retention_ms == 77
+
+
 BAD_BROKER_CHANGES = {
     "fixed": (
         setting(broker_id="1", queued_max_requests="5"),

@@ -200,6 +200,7 @@ class LocalBroker:
         """
         self.config = new
         if new.log != old.log:
+            self._log_manager.cleaner.config = new.log
             await self.controller.use_log_defaults(log_defaults(new))
 
     def advertise(self, endpoints: dict[str, Endpoint]) -> None:

@@ -29,6 +29,7 @@ class LogCleanerConfig:
         "How long the cleaner sleeps when there is nothing to compact.",
         unit="ms",
         at_most=MAX_LONG,
+        dynamic=True,
     )
     log_cleaner_dedupe_buffer_size: int = setting(
         134_217_728,
@@ -37,6 +38,7 @@ class LogCleanerConfig:
         unit="bytes",
         at_least=1024,
         at_most=MAX_LONG,
+        dynamic=True,
     )
     log_cleaner_io_max_bytes_per_second: float = setting(
         MAX_DOUBLE,
@@ -45,15 +47,21 @@ class LogCleanerConfig:
         at_least=1,
         at_most=MAX_DOUBLE,
         convert=_as_float,
+        dynamic=True,
     )
     log_cleaner_min_cleanable_ratio: float = setting(
         0.5,
         "Share of a log that is not compacted yet at which it is compacted.",
         at_most=1,
         convert=_as_float,
+        dynamic=True,
     )
     log_cleaner_min_compaction_lag_ms: int = setting(
-        0, "How long a record stays at least in a compacted log.", unit="ms", at_most=MAX_LONG
+        0,
+        "How long a record stays at least in a compacted log.",
+        unit="ms",
+        at_most=MAX_LONG,
+        dynamic=True,
     )
     log_cleaner_max_compaction_lag_ms: int = setting(
         MAX_LONG,
@@ -61,12 +69,14 @@ class LogCleanerConfig:
         unit="ms",
         at_least=1,
         at_most=MAX_LONG,
+        dynamic=True,
     )
     log_cleaner_delete_retention_ms: int = setting(
         86_400_000,
         "How long a compacted log shows that a key was deleted.",
         unit="ms",
         at_most=MAX_LONG,
+        dynamic=True,
     )
 
     @property

@@ -140,7 +140,8 @@ class LogCleaner:
             now_ms: the clock, ms since the epoch.
         """
         self._logs = logs
-        self._config = config
+        self.config = config
+        """What it goes by; a pass that has begun keeps what it began with."""
         self._checkpoint = checkpoint
         self._now_ms = now_ms
         self._uncleanable: dict[TopicPartition, UnifiedLog] = {}
@@ -157,7 +158,7 @@ class LogCleaner:
         """
         while True:
             if not await self.clean_filthiest():
-                await trio.sleep(self._config.log_cleaner_backoff_ms / 1000)
+                await trio.sleep(self.config.log_cleaner_backoff_ms / 1000)
 
     async def clean_filthiest(self) -> bool:
         """Make one pass over the log that needs it most.
@@ -213,10 +214,10 @@ class LogCleaner:
         segments = [each for each in log.segments if each.base_offset < found.end_offset]
         cleaner = Cleaner(
             self._plan(found, segments),
-            max_map_bytes=self._config.log_cleaner_dedupe_buffer_size,
+            max_map_bytes=self.config.log_cleaner_dedupe_buffer_size,
             pace=Pace(
                 _checking(log),
-                bytes_per_second=self._config.log_cleaner_io_max_bytes_per_second,
+                bytes_per_second=self.config.log_cleaner_io_max_bytes_per_second,
             ),
         )
         try:
@@ -224,7 +225,7 @@ class LogCleaner:
             if cleaner.end_offset <= found.first_dirty_offset:
                 raise StorageError(
                     f"{log.directory}: the keys of a transaction's batch do not fit into "
-                    f"log.cleaner.dedupe.buffer.size={self._config.log_cleaner_dedupe_buffer_size}"
+                    f"log.cleaner.dedupe.buffer.size={self.config.log_cleaner_dedupe_buffer_size}"
                 )
             for group in await _in_thread(log, cleaner.groups):
                 await self._clean_group(log, cleaner, group, segments)
