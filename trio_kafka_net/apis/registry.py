@@ -28,6 +28,7 @@ from trio_kafka_net.protocol.api_keys import (
     last_stable_version,
     request_class,
     response_class,
+    valid_versions,
 )
 from trio_kafka_net.protocol.codec import Decoder, Encoder, decoder, encoder
 from trio_kafka_net.protocol.error_codes import ErrorCode
@@ -96,8 +97,6 @@ class Api:
     function: Handler
     """The handler inside its interceptors."""
     error_response: ErrorResponse
-    _request_class: type[Message]
-    _response_class: type[Message]
     _decoders: dict[int, Decoder[Message]] = attrs.field(factory=dict)
     _encoders: dict[int, Encoder[Message]] = attrs.field(factory=dict)
 
@@ -105,14 +104,14 @@ class Api:
         """The decoder of ``version`` of the request."""
         found = self._decoders.get(version)
         if found is None:
-            found = self._decoders[version] = decoder(self._request_class, version)
+            found = self._decoders[version] = decoder(request_class(self.key), version)
         return found
 
     def encoder(self, version: int) -> Encoder[Message]:
         """The encoder of ``version`` of the response."""
         found = self._encoders.get(version)
         if found is None:
-            found = self._encoders[version] = encoder(self._response_class, version)
+            found = self._encoders[version] = encoder(response_class(self.key), version)
         return found
 
 
@@ -144,51 +143,10 @@ class KafkaApis:
     @classmethod
     def default(cls) -> KafkaApis:
         """A fresh registry with every API that a broker serves by itself."""
-        from . import (
-            acls,
-            alter_configs,
-            cluster,
-            configs,
-            features,
-            fetch,
-            group_admin,
-            group_members,
-            group_offsets,
-            groups,
-            log_dirs,
-            offset_fetch,
-            offsets,
-            partition_admin,
-            partitions,
-            produce,
-            quotas,
-            topics,
-            transactions,
-        )
+        from . import families  # which imports what serves
 
         apis = cls()
-        for family in (
-            acls,
-            alter_configs,
-            cluster,
-            configs,
-            features,
-            fetch,
-            group_admin,
-            group_members,
-            group_offsets,
-            groups,
-            log_dirs,
-            offset_fetch,
-            offsets,
-            partition_admin,
-            partitions,
-            produce,
-            quotas,
-            topics,
-            transactions,
-        ):
-            family.register(apis)
+        families.register_all(apis)
         return apis
 
     def add(
@@ -220,7 +178,7 @@ class KafkaApis:
         replaced = self._registrations.get(key)
         if replaced is not None and not replace:
             raise LocalProtocolError(f"{key.name} has a handler; say replace=True to replace it")
-        valid = request_class(key).VALID_VERSIONS
+        valid = valid_versions(key)
         stable = last_stable_version(key) if versions is None else versions[1]
         if versions is None:
             versions = valid
@@ -275,24 +233,27 @@ class KafkaApis:
                 registered without ``versions``.
         """
         return {
-            key: self._api(key, registration, unstable)
-            for key, registration in sorted(self._registrations.items())
+            key: self.api(key, unstable=unstable)
+            for key in sorted(self._registrations)
             if (key in CONTROL_PLANE_APIS if is_control_plane else key not in CONTROLLER_APIS)
         }
 
-    def _api(self, key: ApiKey, registration: _Registration, unstable: bool) -> Api:
+    def api(self, key: ApiKey, *, unstable: bool = False) -> Api:
+        """One API as it is registered at this moment; see ``table``.
+
+        Raises:
+            KeyError: it is not registered.
+        """
+        registration = self._registrations[key]
         function = registration.function
         for interceptor in reversed(self._interceptors.get(key, [])):
             function = _intercepted(interceptor, function)
-        response = response_class(key)
         return Api(
             key=key,
             min_version=registration.versions[0],
             max_version=registration.versions[1] if unstable else registration.stable,
             function=function,
-            error_response=registration.error_response or _top_level_error(response),
-            request_class=request_class(key),
-            response_class=response,
+            error_response=registration.error_response or _top_level_error(response_class(key)),
         )
 
 
