@@ -363,16 +363,31 @@ async def test_whoever_waits_is_sent_away_when_the_broker_stops(groups):
     joining = join(groups, "b")
     await join(groups, "x", "h").wait()
     await join(groups, "y", "i").wait()
-    join(groups, "z", "i")
-    joined = groups.get("h")
+    other_joining = join(groups, "z", "i")
     groups.stop()
 
-    assert joining.result.code is ErrorCode.NOT_COORDINATOR
-    assert joined.state.value == "Dead"
+    for each in (joining, other_joining):
+        assert each.result.code is ErrorCode.NOT_COORDINATOR
     assert join(groups, "c").result.code is ErrorCode.COORDINATOR_NOT_AVAILABLE
-    assert groups.heartbeat("g", "a", None, 1) is ErrorCode.COORDINATOR_NOT_AVAILABLE
-    assert code_of(groups.all) is ErrorCode.COORDINATOR_NOT_AVAILABLE
+    syncing = groups.sync("g", "a", None, 1, {}, protocol_type=None, protocol_name=None)
+    assert syncing.result.code is ErrorCode.COORDINATOR_NOT_AVAILABLE
     assert not groups.lacks_topic("g")
+
+
+async def test_what_needs_no_waiting_is_served_while_the_broker_stops(groups, mock_clock):
+    """A client of librdkafka never asks again for offsets that it was refused once."""
+    await make_stable(groups, "a")
+    groups.stop()
+
+    groups.check_fetch("g", None, -1)
+    groups.check_commit("g", "a", None, 1)
+    assert groups.heartbeat("g", "a", None, 1) is NONE
+    assert [group.group_id for group in groups.all()] == ["g"]
+    # Nobody is expelled who can be back when the broker is.
+    await trio.testing.wait_all_tasks_blocked()
+    mock_clock.jump(3600)
+    await trio.testing.wait_all_tasks_blocked()
+    assert groups.get("g").state.value == "Stable"
 
 
 async def test_whoever_waits_is_sent_away_when_another_broker_takes_over(groups):

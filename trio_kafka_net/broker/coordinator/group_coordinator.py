@@ -96,21 +96,28 @@ class GroupCoordinator:
     # Life
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve deadlines until cancelled.
+        """Serve deadlines until ``stop``, or until cancelled.
 
         Cancellation: nothing is half done; deadlines that were due are served by the next run.
         """
         task_status.started()
-        while True:
+        while self._is_active:
+            self._expire(trio.current_time())
             with trio.move_on_at(self._deadlines.next()):
                 await self._is_earlier.wait()
             self._is_earlier = trio.Event()
-            self._expire(trio.current_time())
 
     def stop(self) -> None:
-        """Send away whoever waits, and whoever comes: clients look for the coordinator again."""
+        """Send away whoever waits, and whoever wants to: clients look for the coordinator again.
+
+        What needs no waiting is still served. Members can commit until their connections are
+        closed; there are clients that never ask again for offsets that they were refused once.
+        """
         self._is_active = False
-        self.unload(list(self._slots))
+        self._is_earlier.set()
+        for slot in self._slots.values():
+            slot.group.send_away(ErrorCode.NOT_COORDINATOR)
+            self._give_answers(slot.group)
 
     async def ensure_topic(self) -> None:
         """Make the topic for groups if there is none.
@@ -222,7 +229,7 @@ class GroupCoordinator:
         """
         answer: PendingAnswer[SyncResult] = PendingAnswer(group_id)
         slot = self._slots.get(group_id)
-        if slot is None:
+        if slot is None or not self._is_active:
             answer.give(SyncResult(self._refusal(group_id) or ErrorCode.UNKNOWN_MEMBER_ID))
             return answer
         slot.group.sync(
@@ -288,17 +295,11 @@ class GroupCoordinator:
         slot = self._slots.get(group_id)
         if slot is not None:
             return slot.group
-        self._check_active()
         self._store.check_ready(group_id)
         return None
 
     def all(self) -> list[ClassicGroup]:
-        """Every group that is loaded, to look at.
-
-        Raises:
-            KafkaError: COORDINATOR_NOT_AVAILABLE: the broker stops.
-        """
-        self._check_active()
+        """Every group that is loaded, to look at."""
         return [slot.group for slot in self._slots.values()]
 
     def delete(self, group_id: str) -> None:
@@ -337,7 +338,6 @@ class GroupCoordinator:
         """
         slot = self._slots.get(group_id)
         if slot is None:
-            self._check_active()
             self._store.check_ready(group_id)
             if generation >= 0:
                 raise _not_found(group_id)

@@ -366,6 +366,11 @@ class GroupPhases:
         if len(self.roster) > self._config.group_max_size:
             self._prepare_rebalance(now)
 
+    def send_away(self, code: ErrorCode) -> None:
+        """Tell whoever waits ``code``; nothing else changes."""
+        for member in self.roster.members.values():
+            self.waiters.dismiss(member, code, member.member_id)
+
     def unload(self, code: ErrorCode) -> None:
         """Become DEAD, without members; whoever waits is told ``code``."""
         for member in list(self.roster.members.values()):
