@@ -9,8 +9,8 @@ import trio
 import trio.testing
 
 from trio_kafka_net.broker.coordinator.classic_member import JoinCall
+from trio_kafka_net.broker.coordinator.group_contracts import OffsetExpiration
 from trio_kafka_net.broker.coordinator.group_coordinator import GroupCoordinator
-from trio_kafka_net.broker.coordinator.group_store import OffsetExpiration
 from trio_kafka_net.config import GroupConfig
 from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode

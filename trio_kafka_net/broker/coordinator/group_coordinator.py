@@ -31,10 +31,10 @@ from trio_kafka_net.protocol.messages.group_metadata_records import GroupMetadat
 
 from .classic_group import ClassicGroup
 from .classic_member import GroupState, JoinCall, JoinResult, SyncResult
+from .group_contracts import GroupStore, OffsetExpiration
 from .group_deadlines import GroupDeadlines
 from .group_phases import Unsaved
 from .group_snapshot import group_value, restored_group
-from .group_store import GroupStore, OffsetExpiration
 from .pending_answer import PendingAnswer
 
 log = logging.getLogger(__name__)

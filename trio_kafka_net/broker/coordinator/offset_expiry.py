@@ -21,7 +21,7 @@ import trio
 
 from trio_kafka_net.errors import KafkaError
 
-from .group_membership import Expiration
+from .group_contracts import OffsetExpiration
 from .group_records import NO_EXPIRY, CommittedOffset
 from .offset_store import OffsetStore
 
@@ -81,7 +81,7 @@ class OffsetExpiry:
         self.store.remove(group_id, expired)
         return len(expired)
 
-    def _is_expired(self, committed: CommittedOffset, expiration: Expiration) -> bool:
+    def _is_expired(self, committed: CommittedOffset, expiration: OffsetExpiration) -> bool:
         now = self.now_ms()
         if committed.expire_timestamp != NO_EXPIRY:
             return now >= committed.expire_timestamp

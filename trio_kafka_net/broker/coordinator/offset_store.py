@@ -37,7 +37,7 @@ from trio_kafka_net.protocol.messages.group_metadata_records import GroupMetadat
 from trio_kafka_net.protocol.record_codec import Record
 from trio_kafka_net.protocol.records import build_batch
 
-from .group_membership import GroupMembership
+from .group_contracts import GroupMembership
 from .group_records import (
     Change,
     CommittedOffset,

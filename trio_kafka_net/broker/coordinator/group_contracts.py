@@ -1,18 +1,16 @@
-"""What the group coordinator expects of whoever keeps groups and offsets, and the least of it.
+"""What groups and committed offsets expect of each other.
 
-``GroupStore`` and ``OffsetExpiration`` are the whole contract between groups and the log.
-``MemoryGroupStore`` keeps nothing: groups are forgotten with the process.
+Members are the business of the coordinator, offsets and the log that of the store; neither
+imports the other. The coordinator is given a ``GroupStore``, the store a ``GroupMembership``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import attrs
-import trio
 
-from trio_kafka_net.errors import KafkaError
-from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.group_metadata_records import GroupMetadataValue
 
 
@@ -68,36 +66,42 @@ class GroupStore(Protocol):
         """Whether a group has committed offsets."""
 
 
-class MemoryGroupStore:
-    """Keeps no more than whether there is a topic; for a broker without offsets, and for tests."""
+class GroupMembership(Protocol):
+    """Who is in a group, and what that allows."""
 
-    def __init__(self) -> None:
-        """Begin without a topic."""
-        self._has_topic = False
-
-    def check_ready(self, group_id: str) -> None:
-        """Make sure that ``ensure_topic`` was called before.
+    def check_commit(
+        self, group_id: str, member_id: str, group_instance_id: str | None, generation: int
+    ) -> None:
+        """Refuse a commit that is not the group's.
 
         Raises:
-            KafkaError: COORDINATOR_NOT_AVAILABLE: it was not.
+            KafkaError: GROUP_ID_NOT_FOUND, UNKNOWN_MEMBER_ID, ILLEGAL_GENERATION,
+                FENCED_INSTANCE_ID, REBALANCE_IN_PROGRESS.
         """
-        if not self._has_topic:
-            raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE)
 
-    async def ensure_topic(self) -> None:
-        """Be ready from now on.
+    def check_fetch(self, group_id: str, member_id: str | None, member_epoch: int) -> None:
+        """Refuse the reading of offsets by who is not in the group.
 
-        Cancellation: not ready yet.
+        Raises:
+            KafkaError: UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH.
         """
-        await trio.lowlevel.checkpoint()
-        self._has_topic = True
 
-    def save_group(self, group_id: str, value: GroupMetadataValue) -> None:
-        """Do nothing."""
+    def subscribed_topics(self, group_id: str) -> frozenset[str]:
+        """The topics whose offsets cannot be deleted.
 
-    def forget_group(self, group_id: str) -> None:
-        """Do nothing."""
+        Raises:
+            KafkaError: GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP; GROUP_SUBSCRIBED_TO_TOPIC if it may
+                be any topic.
+        """
 
-    def has_offsets(self, group_id: str) -> bool:
-        """Whether a group has committed offsets: never."""
-        return False
+    def expiration(self, group_id: str) -> OffsetExpiration | None:
+        """When its offsets may expire; None: not now."""
+
+    def remove_if_unused(self, group_id: str) -> None:
+        """Drop a group that has neither members nor offsets."""
+
+    def restore(self, groups: Mapping[str, GroupMetadataValue]) -> None:
+        """Take over groups as they were saved: {group id: what was saved}."""
+
+    def unload(self, group_ids: Iterable[str]) -> None:
+        """Forget groups that this broker does not look after any more."""
