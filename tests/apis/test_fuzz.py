@@ -37,6 +37,7 @@ from trio_kafka_net.protocol.messages import (
     DescribeLogDirsRequest,
     DescribeProducersRequest,
     DescribeTopicPartitionsRequest,
+    DescribeUserScramCredentialsRequest,
     ElectLeadersRequest,
     FindCoordinatorRequest,
     HeartbeatRequest,
@@ -333,6 +334,9 @@ GOOD_REQUESTS = [
     ),
     DescribeAclsRequest(resource_name_filter="t"),
     CreateAclsRequest(creations=[CreateAclsRequest.AclCreation(resource_name="t")]),
+    DescribeUserScramCredentialsRequest(
+        users=[DescribeUserScramCredentialsRequest.UserName(name="u")]
+    ),
     DeleteAclsRequest(filters=[DeleteAclsRequest.Filter(resource_name_filter="t")]),
 ]
 

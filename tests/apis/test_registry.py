@@ -23,6 +23,7 @@ from trio_kafka_net.apis import (
     partitions,
     produce,
     quotas,
+    scram,
     topics,
     transactions,
 )
@@ -59,6 +60,7 @@ FAMILIES = [
     partitions,
     produce,
     quotas,
+    scram,
     topics,
     transactions,
 ]

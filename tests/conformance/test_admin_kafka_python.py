@@ -347,3 +347,6 @@ class TestCluster:
         )
         with pytest.raises(SecurityDisabledError):
             admin.describe_acls(asked)
+
+    def test_users_have_no_scram_credentials(self, admin):
+        assert admin.describe_user_scram_credentials() == {}

@@ -62,6 +62,7 @@ LAZY: Final[Mapping[str, Mapping[ApiKey, _Versions]]] = {
         ApiKey.OFFSET_FOR_LEADER_EPOCH: None,
     },
     "quotas": {ApiKey.DESCRIBE_CLIENT_QUOTAS: None, ApiKey.ALTER_CLIENT_QUOTAS: None},
+    "scram": {ApiKey.DESCRIBE_USER_SCRAM_CREDENTIALS: None},
     "topics": {
         ApiKey.CREATE_TOPICS: None,
         ApiKey.DELETE_TOPICS: None,

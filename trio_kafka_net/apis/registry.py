@@ -81,6 +81,7 @@ CONTROL_PLANE_APIS = CONTROLLER_APIS | {
     ApiKey.DESCRIBE_ACLS,
     ApiKey.CREATE_ACLS,
     ApiKey.DELETE_ACLS,
+    ApiKey.DESCRIBE_USER_SCRAM_CREDENTIALS,
 }
 """What the control plane serves, if a handler is registered: never anything that carries data."""
 
