@@ -12,7 +12,7 @@ UserName = DescribeUserScramCredentialsRequest.UserName
 async def test_there_are_none(lab, users):
     response = await lab.ask(DescribeUserScramCredentialsRequest(users=users), 0)
 
-    assert (response.error_code, response.error_message, response.results) == (0, None, [])
+    assert (response.error_code, response.error_message, response.results) == (0, "", [])
 
 
 async def test_users_who_are_named(lab):
