@@ -220,7 +220,8 @@ class TestGroups:
         deadline = time.monotonic() + SECONDS
         while not consumer.assignment():
             assert time.monotonic() < deadline
-            consumer.poll(timeout_ms=100)
+            # Shorter, it might end between join and sync, and never come back to them.
+            consumer.poll(timeout_ms=2000)
 
         (listed,) = [g for g in admin.list_groups() if g["group_id"] == name]
         assert listed == {
