@@ -163,7 +163,7 @@ class _Description:
     def _topic(self, name: str, keys: tuple[str, ...]) -> Sequence[ConfigEntry]:
         validate_topic_name(name)
         broker = self._ctx.broker
-        topic = broker.metadata.topic_or_raise(name)
+        topic = broker.controller.topics.topic_or_raise(name)
         describer = self._topics.get(keys)
         if describer is None:
             describer = self._topics[keys] = TopicDescriber(

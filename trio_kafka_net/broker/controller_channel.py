@@ -68,6 +68,9 @@ class Transport(Protocol):
     def close(self) -> None:
         """Give up the connection; the next request makes a new one."""
 
+    def again(self) -> Transport:
+        """Another way to the same broker."""
+
 
 class DirectTransport:
     """Asks a broker in the same process."""
@@ -87,6 +90,10 @@ class DirectTransport:
 
     def close(self) -> None:
         """Do nothing."""
+
+    def again(self) -> Transport:
+        """The same: nothing is kept from one request to the next."""
+        return self
 
 
 class StreamTransport:
@@ -150,6 +157,10 @@ class StreamTransport:
         self._received.clear()
         if isinstance(stream, trio.SocketStream):
             stream.socket.close()
+
+    def again(self) -> Transport:
+        """Another connection to the same broker."""
+        return StreamTransport(self._connect, self._client_id)
 
 
 class ControllerChannel:

@@ -4,8 +4,8 @@ The one place where a broker changes what it leads and what it knows of the clus
 come over the control plane, or directly from a controller in the same process; they are the same
 objects and go the same way from here on.
 
-A request is refused as a whole if its controller has been replaced (STALE_CONTROLLER_EPOCH) or if it
-was meant for this broker before its last start (STALE_BROKER_EPOCH). Partitions of it are refused
+A request is refused as a whole if its controller has been replaced (STALE_CONTROLLER_EPOCH) or if
+it was meant for this broker before its last start (STALE_BROKER_EPOCH). Partitions are refused
 one by one: an older leader epoch (STALE_CONTROLLER_EPOCH, FENCED_LEADER_EPOCH), another topic of
 that name (INCONSISTENT_TOPIC_ID), no replica here (UNKNOWN_TOPIC_OR_PARTITION), no log in the store
 (KAFKA_STORAGE_ERROR). What was applied already may be applied again.

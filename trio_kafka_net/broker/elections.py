@@ -89,16 +89,36 @@ def elected(
     return result
 
 
-def _changed(
-    state: PartitionMetadata, leader: int, isr: tuple[int, ...], known_epoch: int = -1
+def reassigned(
+    state: PartitionMetadata, replicas: tuple[int, ...], living: Collection[int]
 ) -> PartitionMetadata | None:
-    if leader == state.leader_id and isr == state.isr:
+    """What becomes of a partition that gets other replicas.
+
+    The leader stays if it is one of them.
+    """
+    isr = tuple(node for node in replicas if node in living)
+    leader = state.leader_id
+    if leader not in isr:
+        leader = isr[0] if isr else NO_LEADER
+    return _changed(state, leader, isr or replicas, replicas=replicas)
+
+
+def _changed(
+    state: PartitionMetadata,
+    leader: int,
+    isr: tuple[int, ...],
+    known_epoch: int = -1,
+    replicas: tuple[int, ...] | None = None,
+) -> PartitionMetadata | None:
+    replicas = state.replicas if replicas is None else replicas
+    if (leader, isr, replicas) == (state.leader_id, state.isr, state.replicas):
         return None
     epoch = state.leader_epoch
     if leader != state.leader_id:
         epoch = max(epoch, known_epoch) + 1
     return attrs.evolve(
         state,
+        replicas=replicas,
         leader_id=leader,
         isr=isr,
         leader_epoch=epoch,

@@ -118,7 +118,7 @@ class MetadataCache:
         self._topics: dict[str, TopicMetadata] = {}
         self._names_by_id: dict[bytes, str] = {}
         for topic in topics:
-            self._add(topic)
+            self.add(topic)
 
     # Brokers
 
@@ -207,17 +207,7 @@ class MetadataCache:
         if not assignments:
             raise KafkaError(ErrorCode.INVALID_PARTITIONS, "a topic has at least one partition")
         topic = TopicMetadata(name, topic_id, new_partitions(assignments), dict(configs or {}))
-        self._add(topic)
-        return topic
-
-    def add_partitions(self, name: str, assignments: Sequence[Sequence[int]]) -> TopicMetadata:
-        """Add partitions to a topic, after those it has.
-
-        Raises:
-            KafkaError: UNKNOWN_TOPIC_OR_PARTITION.
-        """
-        topic = self.topic_or_raise(name)
-        topic.partitions += new_partitions(assignments)
+        self.add(topic)
         return topic
 
     def remove_topic(self, name: str) -> TopicMetadata:
@@ -260,7 +250,7 @@ class MetadataCache:
             if topic is not None:
                 self.remove_topic(name)
             topic = TopicMetadata(name, topic_id, [])
-            self._add(topic)
+            self.add(topic)
         for index in sorted(partitions):
             if 0 <= index < len(topic.partitions):
                 topic.partitions[index] = partitions[index]
@@ -269,7 +259,8 @@ class MetadataCache:
         if not topic.partitions:
             self.remove_topic(name)
 
-    def _add(self, topic: TopicMetadata) -> None:
+    def add(self, topic: TopicMetadata) -> None:
+        """Add a topic whose name and id are new."""
         self._topics[topic.name] = topic
         self._names_by_id[topic.topic_id] = topic.name
 

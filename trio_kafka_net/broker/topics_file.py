@@ -48,9 +48,7 @@ def load_topics(data_dir: Path) -> tuple[MetadataCache, int]:
         raise StorageError(f"{path} is damaged: {exc!r}") from exc
 
 
-def save_topics(
-    data_dir: Path, topics: Iterable[TopicMetadata], controller_epoch: int
-) -> None:
+def save_topics(data_dir: Path, topics: Iterable[TopicMetadata], controller_epoch: int) -> None:
     """Replace ``topics.json``; blocks, for a worker thread.
 
     Args:
