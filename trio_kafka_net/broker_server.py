@@ -101,6 +101,7 @@ class Broker:
         if self.socket_server.control_plane is not None:
             control.pool = self.socket_server.control_plane.handler_pool
         self._stop_requested = trio.Event()
+        self._shall_be_relieved = False
         self.endpoints = self._advertised()
         """{listener name: where clients find it}."""
 
@@ -132,8 +133,13 @@ class Broker:
         endpoint = self.endpoints[name]
         return f"{endpoint.host}:{endpoint.port}"
 
-    def request_stop(self) -> None:
-        """Begin the graceful stop; ``run`` returns when it is done. A second call does nothing."""
+    def request_stop(self, *, relieve: bool = True) -> None:
+        """Begin the graceful stop; ``run`` returns when it is done. A second call does nothing.
+
+        Args:
+            relieve: whether others, if there are any, shall lead first what this broker leads.
+        """
+        self._shall_be_relieved = relieve and not self.local.owns_store
         self._stop_requested.set()
 
     def transport(self) -> Transport | None:
@@ -171,7 +177,7 @@ class Broker:
                     await planes.start(self.socket_server.run, register or self._register)
                     task_status.started(self)
                     await self._stop_requested.wait()
-                    if not self.local.owns_store:
+                    if self._shall_be_relieved:
                         await self.local.relieve()
                     # A long poll has nothing half done: it would only make everybody wait.
                     self.local.end_long_polls()

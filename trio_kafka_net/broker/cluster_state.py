@@ -186,22 +186,36 @@ class ClusterState:
         """
         save_topics(self.logs.path, topics, self.epoch)
 
-    def announce(self, changes: Sequence[Change], to: Iterable[RegisteredBroker] = ()) -> None:
+    def announce(
+        self,
+        changes: Sequence[Change],
+        to: Iterable[RegisteredBroker] = (),
+        *,
+        news: Sequence[Change] | None = None,
+    ) -> None:
         """Tell brokers of partitions and of the brokers that are alive.
 
         Args:
             changes: the partitions.
             to: whom to tell; everybody alive if not given.
+            news: partitions of which there is news, if they are not only those.
         """
-        self._announce(changes, list(to) or self.alive, is_full=False)
+        self._announce(
+            changes, changes if news is None else news, list(to) or self.alive, is_full=False
+        )
 
     def announce_everything(self, to: RegisteredBroker) -> None:
         """Tell a broker that knows nothing yet."""
         changes = [Change(topic, range(len(topic.partitions))) for topic in self.topics]
-        self._announce(changes, [to], is_full=True)
+        self._announce(changes, changes, [to], is_full=True)
 
     def _announce(
-        self, changes: Sequence[Change], to: Sequence[RegisteredBroker], *, is_full: bool
+        self,
+        changes: Sequence[Change],
+        news: Sequence[Change],
+        to: Sequence[RegisteredBroker],
+        *,
+        is_full: bool,
     ) -> None:
         controller_id = self.controller_id
         living = [broker.metadata for broker in self.alive]
@@ -211,8 +225,8 @@ class ClusterState:
             ):
                 broker.channel.put(request)
             # Each its own: a channel writes its broker's epoch into its requests.
-            for news in messages.update_metadata(changes, living, controller_id=controller_id):
-                broker.channel.put(news)
+            for about in messages.update_metadata(news, living, controller_id=controller_id):
+                broker.channel.put(about)
 
     def announce_deletion(self, topic: TopicMetadata) -> None:
         """Tell everybody that a topic goes, and those who have replicas to let go of them."""

@@ -102,7 +102,7 @@ class StreamTransport:
     is_direct = False
 
     def __init__(
-        self, connect: Callable[[], Awaitable[trio.abc.Stream]], client_id: str = "controller"
+        self, connect: Callable[[], Awaitable[trio.SocketStream]], client_id: str = "controller"
     ) -> None:
         """Connect with ``connect`` when there is something to say.
 
@@ -112,7 +112,7 @@ class StreamTransport:
         """
         self._connect = connect
         self._client_id = client_id
-        self._stream: trio.abc.Stream | None = None
+        self._stream: trio.SocketStream | None = None
         self._received = bytearray()
         self._correlation_id = 0
 
@@ -155,8 +155,8 @@ class StreamTransport:
         """Give up the connection; the next request makes a new one."""
         stream, self._stream = self._stream, None
         self._received.clear()
-        if isinstance(stream, trio.SocketStream):
-            stream.socket.close()
+        if stream is not None:
+            stream.socket.close()  # nothing is to be flushed, so nobody has to wait
 
     def again(self) -> Transport:
         """Another connection to the same broker."""

@@ -75,30 +75,31 @@ class Leaderships:
             await state.save()
             others = [broker for broker in state.alive if broker not in brokers]
             if others:
-                state.announce(changes, others)
+                news = self._replicas_of({broker.node_id for broker in brokers})
+                state.announce(changes, others, news=news)
             for broker in brokers:
                 state.announce_everything(broker)
         log.info("brokers %s registered", ", ".join(str(each.node_id) for each in joining))
         await state.delivered(DeliveryWait())
         return [broker.epoch for broker in brokers]
 
-    async def unregister(self, node_id: int, broker_epoch: int) -> None:
+    async def unregister(self, node_id: int) -> None:
         """Note that a broker is gone; others lead what it led.
 
-        Nothing happens if it has registered again since.
+        Nothing happens if it is not registered.
 
         Cancellation: the others may not have heard of it yet.
         """
         state = self._state
         broker = state.brokers.get(node_id)
-        if broker is None or broker.epoch != broker_epoch or not broker.is_alive:
+        if broker is None or not broker.is_alive:
             return
         broker.is_alive = False
         broker.channel.close()
         async with state.changing:
             changes = self._settle()
             await self._save_if_possible(changes)
-            state.announce(changes)
+            state.announce(changes, news=self._replicas_of({node_id}))
         log.info("broker %d is gone", node_id)
         await state.delivered(DeliveryWait())
 
@@ -273,6 +274,19 @@ class Leaderships:
                     continue  # it stops, and nobody can take over: it leads to the end
                 topic.partitions[index] = after
                 indexes.append(index)
+            if indexes:
+                changes.append(Change(topic, indexes))
+        return changes
+
+    def _replicas_of(self, nodes: set[int]) -> list[Change]:
+        """Partitions of which some brokers have replicas: whether they are offline is news."""
+        changes = []
+        for topic in self._state.topics:
+            indexes = [
+                index
+                for index, partition in enumerate(topic.partitions)
+                if not nodes.isdisjoint(partition.replicas)
+            ]
             if indexes:
                 changes.append(Change(topic, indexes))
         return changes

@@ -21,7 +21,7 @@ import attrs
 import trio
 
 from trio_kafka_net.config import BrokerConfig
-from trio_kafka_net.errors import ConfigError, KafkaError
+from trio_kafka_net.errors import ConfigError, KafkaError, RemoteProtocolError
 from trio_kafka_net.protocol.message import Message
 from trio_kafka_net.protocol.messages.controlled_shutdown import (
     ControlledShutdownRequest,
@@ -31,7 +31,7 @@ from trio_kafka_net.protocol.messages.controlled_shutdown import (
 from .cluster_state import DeliveryWait
 from .cluster_store import ClusterStore, log_defaults, storage_errors
 from .controller import Controller, TopicDefaults
-from .controller_channel import DirectTransport, Transport
+from .controller_channel import ANSWER_SECONDS, DirectTransport, Transport
 from .controller_requests import ControllerRequests
 from .coordinator.group_coordinator import GroupCoordinator
 from .coordinator.offset_expiry import OffsetExpiry
@@ -113,9 +113,7 @@ class LocalBroker:
         """Ids for idempotent producers."""
         self.now_ms = now_ms
         """The clock, ms since the epoch."""
-        self.offsets = OffsetStore(
-            config.offsets, controller, self.metadata, self.replicas, now_ms=now_ms
-        )
+        self.offsets = OffsetStore(config.offsets, controller, self.replicas, now_ms=now_ms)
         """What groups have committed."""
         self.groups = GroupCoordinator(
             config.groups, self.offsets, now_ms=now_ms, new_uuid=new_uuid
@@ -219,9 +217,16 @@ class LocalBroker:
         epoch = self.controller_requests.broker_epoch
         request = ControlledShutdownRequest(broker_id=self.node_id, broker_epoch=epoch)
         try:
-            response = await transport.ask(request)
-        except (OSError, trio.BrokenResourceError) as error:
-            log.warning("the controller could not be asked: %s", error)
+            with trio.fail_after(ANSWER_SECONDS):
+                response = await transport.ask(request)
+        except (
+            OSError,
+            trio.BrokenResourceError,
+            trio.TooSlowError,
+            KafkaError,
+            RemoteProtocolError,
+        ) as error:
+            log.warning("broker %d could not be relieved: %s", self.node_id, error)
             return
         finally:
             transport.close()

@@ -27,7 +27,6 @@ from types import MappingProxyType
 import trio
 
 from trio_kafka_net.broker.controller import Controller
-from trio_kafka_net.broker.metadata_cache import MetadataCache
 from trio_kafka_net.broker.partition import ACKS_ALL
 from trio_kafka_net.broker.replica_manager import ReplicaManager
 from trio_kafka_net.config.offsets import OffsetsConfig
@@ -97,7 +96,6 @@ class OffsetStore:
         self,
         config: OffsetsConfig,
         controller: Controller,
-        metadata: MetadataCache,
         replicas: ReplicaManager,
         *,
         now_ms: Callable[[], int],
@@ -106,8 +104,7 @@ class OffsetStore:
 
         Args:
             config: of offsets.
-            controller: makes the topic.
-            metadata: topics as this node sees them.
+            controller: makes the topic, and knows which topics there are.
             replicas: partitions that have their log here.
             now_ms: the clock, ms since the epoch.
         """
@@ -115,7 +112,6 @@ class OffsetStore:
         self.groups: GroupMembership
         """Who is in the groups; set once, before anything is loaded."""
         self._controller = controller
-        self._metadata = metadata
         self._replicas = replicas
         self._now_ms = now_ms
         self._codec = Compression(config.offsets_topic_compression_codec)
@@ -395,6 +391,7 @@ class OffsetStore:
         if not self._partition_count:
             self._partition_count = partitions
             self._homes.clear()
+            self._has_to_load.set()
 
     def lead(self, index: int) -> None:
         """Begin to serve a partition that this broker leads now, as soon as ``load`` has read it.
@@ -430,6 +427,8 @@ class OffsetStore:
         """
         async with self._loading:
             self._has_to_load = trio.Event()
+            if not self._partition_count:
+                return  # what is led here was told first
             for shard in list(self._shards.values()):
                 if shard.state is ShardState.LOADING:
                     await self._load(shard, self._partition_count)
@@ -460,7 +459,9 @@ class OffsetStore:
                 await self._apply_loaded(shard, changes, groups)
             loader.report()
             for topic in loader.topics:
-                if topic in shard.deleted_topics or self._metadata.get_topic(topic) is None:
+                # This broker may not have heard of all topics yet; the controller knows.
+                is_known = self._controller.topics.get_topic(topic) is not None
+                if topic in shard.deleted_topics or not is_known:
                     await self._forget_topic_in(shard, topic)
         except (KafkaError, StorageError) as exc:
             log.error("%s-%d cannot be loaded: %s", OFFSETS_TOPIC, shard.index, exc)
