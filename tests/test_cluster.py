@@ -6,6 +6,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from trio_kafka_net.broker.cluster_state import DeliveryWait
+from trio_kafka_net.broker.coordinator.group_records import CommittedOffset, OffsetChange
 from trio_kafka_net.cluster import config_of_broker, open_cluster
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.errors import ConfigError, KafkaError, LocalProtocolError
@@ -407,7 +409,7 @@ async def test_parked_acks_all_is_released_while_the_data_plane_is_full(has_cont
                 await client.send_request(MetadataRequest(topics=[]), 12)
             await wait_all_tasks_blocked(0.01)
 
-            await cluster.controller.leaderships.reassign({("t", 0): [2, 3]}, _no_wait())
+            await cluster.controller.leaderships.reassign({("t", 0): [2, 3]}, DeliveryWait())
 
             (answer,) = (await waiting.receive_response()).responses[0].partition_responses
             assert answer.error_code == ErrorCode.NOT_LEADER_OR_FOLLOWER
@@ -415,12 +417,6 @@ async def test_parked_acks_all_is_released_while_the_data_plane_is_full(has_cont
         blocked.set()
         for client in [waiting, *clients]:
             await client.aclose()
-
-
-def _no_wait():
-    from trio_kafka_net.broker.cluster_state import DeliveryWait
-
-    return DeliveryWait()
 
 
 # Coordinators
@@ -442,8 +438,6 @@ async def test_coordinators_are_spread_and_named_by_everybody(cluster):
 
 
 def commit(cluster, node_id, offset):
-    from trio_kafka_net.broker.coordinator.group_records import CommittedOffset, OffsetChange
-
     cluster.brokers[node_id].local.offsets.commit(
         "g", [OffsetChange("g", "t", 0, CommittedOffset(offset, commit_timestamp=1))]
     )
@@ -485,9 +479,9 @@ async def test_old_coordinator_sends_its_members_away_at_once(cluster):
     second = state(cluster, *key).replicas[1]
     commit(cluster, first, 1)
 
-    await cluster.controller.leaderships.reassign({key: [second, first]}, _no_wait())
+    await cluster.controller.leaderships.reassign({key: [second, first]}, DeliveryWait())
     assert state(cluster, *key).leader_id == first  # it still is a replica, so it stays
-    await cluster.controller.leaderships.reassign({key: [second]}, _no_wait())
+    await cluster.controller.leaderships.reassign({key: [second]}, DeliveryWait())
 
     assert broker.groups.heartbeat("g", "m", None, 1) is ErrorCode.NOT_COORDINATOR
     assert await committed(cluster, second) == 1

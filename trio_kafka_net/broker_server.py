@@ -102,6 +102,15 @@ class Broker:
             control.pool = self.socket_server.control_plane.handler_pool
         self._stop_requested = trio.Event()
         self._shall_be_relieved = False
+        self.bound_listeners = [
+            BoundListener(
+                listener.name,
+                *listener.bound_address,
+                "control" if listener.is_control_plane else "data",
+            )
+            for listener in self.socket_server.listeners
+        ]
+        """Where it listens, in the order of the configuration; or listened, when it has ended."""
         self.endpoints = self._advertised()
         """{listener name: where clients find it}."""
 
@@ -113,18 +122,6 @@ class Broker:
             port = told.advertised_port or bound.bound_address[1]
             endpoints[told.name] = Endpoint(told.advertised_host, port)
         return endpoints
-
-    @property
-    def bound_listeners(self) -> list[BoundListener]:
-        """Where it listens, in the order of the configuration."""
-        return [
-            BoundListener(
-                listener.name,
-                *listener.bound_address,
-                "control" if listener.is_control_plane else "data",
-            )
-            for listener in self.socket_server.listeners
-        ]
 
     @property
     def bootstrap_servers(self) -> str:
