@@ -319,6 +319,18 @@ async def test_answer_that_is_none_is_asked_for_again(nursery, answer, caplog):
     assert channel.has_delivered
 
 
+async def test_connection_that_rested_is_made_anew(nursery, mock_clock):
+    """The broker may have closed it meanwhile; to ask on it would cost an epoch."""
+    good = b"\0\0\0\x08" + b"\0\0\0%c\0" + b"\0\0" + b"\0"
+    peer = OneAnswer(good % 1 + good % 2, good % 3)
+    transport = StreamTransport(peer.connect)
+
+    for connections, rest in ((1, 59), (1, 61), (2, 0)):
+        await transport.ask(UpdateMetadataRequest())
+        assert peer.connections == connections
+        mock_clock.jump(rest)
+
+
 async def test_refusals_are_in_the_log(caplog):
     async def refuse(request):
         return UpdateMetadataResponse(error_code=ErrorCode.STALE_BROKER_EPOCH)

@@ -37,6 +37,8 @@ ANSWER_SECONDS: Final = 30.0
 BACK_OFF_SECONDS: Final = 0.1
 """Pause before the next attempt."""
 
+_REST_SECONDS: Final = 60.0
+"""After that a connection is made anew: the broker may have closed it, being idle."""
 _SIZE: Final = struct.Struct(">i")
 _MAX_RESPONSE_BYTES: Final = 16 * 1024 * 1024
 _CHUNK_BYTES: Final = 65_536
@@ -115,12 +117,15 @@ class StreamTransport:
         self._stream: trio.SocketStream | None = None
         self._received = bytearray()
         self._correlation_id = 0
+        self._last_used = 0.0
 
     async def ask(self, request: Message) -> Any:
         """Send a request and receive its response; see ``Transport.ask``.
 
         Cancellation: as there.
         """
+        if trio.current_time() - self._last_used > _REST_SECONDS:
+            self.close()
         if self._stream is None:
             self._stream = await self._connect()
         self._correlation_id = (self._correlation_id + 1) & 0x7FFFFFFF
@@ -132,6 +137,7 @@ class StreamTransport:
         told, response = decode_response(response_class(request.API_KEY), version, frame)
         if told != self._correlation_id:
             raise RemoteProtocolError(f"answer to request {told}, not to {self._correlation_id}")
+        self._last_used = trio.current_time()
         return response
 
     async def _receive_frame(self, stream: trio.abc.Stream) -> bytes:

@@ -428,6 +428,23 @@ async def test_leadership_comes_and_goes(lab):
     assert lab.groups.restored[-1] == {HERE: a_group()}
 
 
+async def test_partition_is_loaded_whoever_loaded_others_before(lab, nursery):
+    """Who looks for a coordinator loads as well; who waits must not miss what follows."""
+    lab.commit(THERE, ("t", 0, 1))
+    nursery.start_soon(lab.store.run)
+    await trio.testing.wait_all_tasks_blocked()
+    await lab.store.load()
+    lab.store.resign(0)
+
+    lab.store.lead(0)
+
+    with trio.fail_after(10):
+        while THERE not in str(lab.groups.restored):
+            await trio.lowlevel.checkpoint()
+    lab.store.check_ready(THERE)
+    nursery.cancel_scope.cancel()
+
+
 async def test_partition_that_another_broker_leads_is_not_served(lab):
     lab = await lab.reopened(load=False)
     lab.partition(1).leader_id = 2

@@ -415,8 +415,9 @@ class OffsetStore:
         Cancellation: as ``load``.
         """
         while True:
-            await self.load()
             await self._has_to_load.wait()
+            self._has_to_load = trio.Event()
+            await self.load()
 
     async def load(self) -> None:
         """Read the partitions that were not read yet, one after the other.
@@ -426,7 +427,6 @@ class OffsetStore:
         Cancellation: what was read is served; the next call reads the rest.
         """
         async with self._loading:
-            self._has_to_load = trio.Event()
             if not self._partition_count:
                 return  # what is led here was told first
             for shard in list(self._shards.values()):
