@@ -214,9 +214,11 @@ class Cluster:
         finally:
             del self.brokers[node_id]
             broker.local.abandon()
-        if not self._stop_requested.is_set():
-            await self.controller.leaderships.unregister(node_id)
-        self._ended[node_id].set()
+            try:
+                if not self._stop_requested.is_set():
+                    await self.controller.leaderships.unregister(node_id)
+            finally:
+                self._ended[node_id].set()
 
     async def _join_together(self) -> None:
         """Register all brokers at once when all can be reached: or the first would lead all."""
