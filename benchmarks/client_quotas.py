@@ -75,7 +75,7 @@ def run(dispatcher: ApiDispatcher, frame: bytes) -> float:
 async def main() -> None:
     """Measure; median of the rounds, and of the ratios within a round."""
     local = await LocalBroker.open(BrokerConfig(trio_in_memory=True))
-    local.advertise({"PLAINTEXT": Endpoint("127.0.0.1", 9092)})
+    await local.register({"PLAINTEXT": Endpoint("127.0.0.1", 9092)})
     await local.controller.create_topic("t")
     dispatcher = ApiDispatcher(local, KafkaApis.default().table(is_control_plane=False))
     dispatcher.pool = SimpleNamespace()  # type: ignore[assignment]  # nothing parks

@@ -207,7 +207,10 @@ async def test_restart_keeps_topics_offsets_and_producers(tmp_path):
     async with open_broker(config) as broker:
         lab = Lab(broker)
         topic = broker.local.metadata.get_topic("t")
-        assert (topic.topic_id, topic.configs) == (old.topic_id, {"retention.ms": "5000000"})
+        assert (topic.topic_id, broker.local.controller.topics.get_topic("t").configs) == (
+            old.topic_id,
+            {"retention.ms": "5000000"},
+        )
         assert broker.local.cluster_id == cluster_id
 
         answers = [await lab.produce("t", batch(n), index=1) for n in (1, 3, 2)]

@@ -13,6 +13,7 @@ PROMISED = [
     "Broker",
     "BrokerConfig",
     "CloseConnection",
+    "Cluster",
     "ConfigError",
     "Connection",
     "DisconnectCause",
@@ -32,6 +33,7 @@ PROMISED = [
     "StorageError",
     "TrioKafkaError",
     "open_broker",
+    "open_cluster",
     "serve_broker",
     "serve_frames",
 ]

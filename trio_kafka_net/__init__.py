@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .broker_server import Broker as Broker
     from .broker_server import open_broker as open_broker
     from .broker_server import serve_broker as serve_broker
+    from .cluster import Cluster as Cluster
+    from .cluster import open_cluster as open_cluster
     from .config import BrokerConfig as BrokerConfig
     from .protocol.api_keys import ApiKey as ApiKey
     from .protocol.error_codes import ErrorCode as ErrorCode
@@ -45,6 +47,8 @@ _LAZY = {
     "Broker": "broker_server",
     "open_broker": "broker_server",
     "serve_broker": "broker_server",
+    "Cluster": "cluster",
+    "open_cluster": "cluster",
     "BrokerConfig": "config",
     "ApiKey": "protocol.api_keys",
     "ErrorCode": "protocol.error_codes",

@@ -10,28 +10,35 @@ What is used outlives its user: a handler may always write to the log, because t
 is outside the handlers'.
 
 Start: configuration, then data directory and recovery, then every port; only then is anything
-served. Each of these fails with one exception that says what is wrong, before a task exists.
+served. Each of these fails with one exception that says what is wrong, before a task exists. The
+control plane serves first; over it the controller tells the broker what it leads, and then the data
+plane begins.
 Stop: see ``SocketServer.stop``; then the log is flushed and closed, whatever happened before.
+
+The store and the controller are the broker's own, unless it is one of several in a ``cluster``.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Literal
 
 import attrs
 import trio
 
 from trio_kafka_net.apis.dispatch import ApiDispatcher
-from trio_kafka_net.apis.registry import KafkaApis
+from trio_kafka_net.apis.registry import CONTROLLER_APIS, KafkaApis
 from trio_kafka_net.apis.request_observer import RequestObserver
+from trio_kafka_net.broker.controller_channel import StreamTransport, Transport
 from trio_kafka_net.broker.dynamic_network import DynamicNetwork
 from trio_kafka_net.broker.local_broker import LocalBroker
 from trio_kafka_net.broker.metadata_cache import Endpoint
 from trio_kafka_net.broker.quota_metrics import quota_families
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.metrics.registry import MetricsRegistry
+from trio_kafka_net.network.acceptor import Acceptor
 from trio_kafka_net.network.metric_families import metric_families
 from trio_kafka_net.network.socket_server import SocketServer
 
@@ -71,7 +78,9 @@ class Broker:
         protocols = {each.name: each.security_protocol for each in config.listener_configs}
         unstable = config.unstable_api_versions_enable
         data = ApiDispatcher(local, apis.table(is_control_plane=False, unstable=unstable))
-        control = ApiDispatcher(local, apis.table(is_control_plane=True, unstable=unstable))
+        control_table = apis.table(is_control_plane=True, unstable=unstable)
+        control = ApiDispatcher(local, control_table)
+        self._obeys_requests = control_table.keys() >= CONTROLLER_APIS
         self.socket_server = SocketServer(
             config.listener_configs,
             handle=data.handle,
@@ -92,21 +101,8 @@ class Broker:
         if self.socket_server.control_plane is not None:
             control.pool = self.socket_server.control_plane.handler_pool
         self._stop_requested = trio.Event()
-        self._advertise()
-
-    def _advertise(self) -> None:
-        endpoints = {}
-        for told, bound in zip(
-            self.config.listener_configs, self.socket_server.listeners, strict=True
-        ):
-            port = told.advertised_port or bound.bound_address[1]
-            endpoints[told.name] = Endpoint(told.advertised_host, port)
-        self.local.advertise(endpoints)
-
-    @property
-    def bound_listeners(self) -> list[BoundListener]:
-        """Where it listens, in the order of the configuration."""
-        return [
+        self._shall_be_relieved = False
+        self.bound_listeners = [
             BoundListener(
                 listener.name,
                 *listener.bound_address,
@@ -114,20 +110,60 @@ class Broker:
             )
             for listener in self.socket_server.listeners
         ]
+        """Where it listens, in the order of the configuration; or listened, when it has ended."""
+        self.endpoints = self._advertised()
+        """{listener name: where clients find it}."""
+
+    def _advertised(self) -> dict[str, Endpoint]:
+        endpoints = {}
+        for told, bound in zip(
+            self.config.listener_configs, self.socket_server.listeners, strict=True
+        ):
+            port = told.advertised_port or bound.bound_address[1]
+            endpoints[told.name] = Endpoint(told.advertised_host, port)
+        return endpoints
 
     @property
     def bootstrap_servers(self) -> str:
         """``host:port`` of the first data listener, as clients take it."""
         name = self.socket_server.data_plane.acceptors[0].listener.name
-        endpoint = self.local.endpoint(name)
+        endpoint = self.endpoints[name]
         return f"{endpoint.host}:{endpoint.port}"
 
-    def request_stop(self) -> None:
-        """Begin the graceful stop; ``run`` returns when it is done. A second call does nothing."""
+    def request_stop(self, *, relieve: bool = True) -> None:
+        """Begin the graceful stop; ``run`` returns when it is done. A second call does nothing.
+
+        Args:
+            relieve: whether others, if there are any, shall lead first what this broker leads.
+        """
+        self._shall_be_relieved = relieve and not self.local.owns_store
         self._stop_requested.set()
 
-    async def run(self, *, task_status: trio.TaskStatus[Broker] = trio.TASK_STATUS_IGNORED) -> None:
+    def transport(self) -> Transport | None:
+        """How the controller reaches it; None is directly.
+
+        That is so if there is no control plane, or it does not serve a controller's requests.
+        """
+        plane = self.socket_server.control_plane
+        if plane is None or not self._obeys_requests:
+            return None
+        return StreamTransport(partial(_connect, plane.acceptors[0]))
+
+    async def _register(self) -> None:
+        await self.local.register(self.endpoints, self.transport())
+
+    async def run(
+        self,
+        register: Callable[[], Awaitable[None]] | None = None,
+        *,
+        task_status: trio.TaskStatus[Broker] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
         """Serve until ``request_stop``, or until cancelled.
+
+        Args:
+            register: makes it take part in the cluster, called when the control plane serves; if
+                not given, it registers itself.
+            task_status: started when every listener accepts.
 
         Cancellation: requests in hand are cut; the log is still flushed and closed.
         """
@@ -135,9 +171,11 @@ class Broker:
             async with trio.open_nursery() as services:
                 await services.start(self.local.run_services)
                 async with trio.open_nursery() as planes:
-                    await planes.start(self.socket_server.run)
+                    await planes.start(self.socket_server.run, register or self._register)
                     task_status.started(self)
                     await self._stop_requested.wait()
+                    if self._shall_be_relieved:
+                        await self.local.relieve()
                     # A long poll has nothing half done: it would only make everybody wait.
                     self.local.end_long_polls()
                     await self.socket_server.stop()
@@ -148,8 +186,29 @@ class Broker:
             await self.local.close()
 
 
+async def _connect(acceptor: Acceptor) -> trio.SocketStream:
+    """Connect to a listener of this process.
+
+    No resolver is asked, which would take longer than all the rest.
+    """
+    host, port = acceptor.listener.bound_address
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not to bind
+    family = trio.socket.AF_INET6 if ":" in host else trio.socket.AF_INET
+    connecting = trio.socket.socket(family)
+    try:
+        # Bound first: the Acceptor must know it before it accepts.
+        await connecting.bind((host, 0))
+        own = connecting.getsockname()
+        acceptor.own_peer = own[0], own[1]
+        await connecting.connect((host, port))
+    except BaseException:
+        connecting.close()
+        raise
+    return trio.SocketStream(connecting)
+
+
 async def _prepare(config: BrokerConfig, apis: KafkaApis | None) -> Broker:
-    local = await LocalBroker.open(config)
+    local = await LocalBroker.open(config, registers=False)
     try:
         return Broker(local, KafkaApis.default() if apis is None else apis)
     except BaseException:

@@ -21,7 +21,7 @@ from tests.apis.config_requests import (
     setting,
     values,
 )
-from trio_kafka_net.broker import controller as controller_module
+from trio_kafka_net.broker import cluster_state as state_module
 from trio_kafka_net.protocol.error_codes import ErrorCode
 
 DYNAMIC_TOPIC, DYNAMIC_BROKER, DYNAMIC_DEFAULT = 1, 2, 3
@@ -226,9 +226,9 @@ async def test_topics_of_a_request_are_written_in_one_step(lab, monkeypatch):
     for name in "abc":
         await lab.make_topic(name)
     written = []
-    save = controller_module.save_topics
+    save = state_module.save_topics
     monkeypatch.setattr(
-        controller_module, "save_topics", lambda *told: (written.append(told), save(*told))
+        state_module, "save_topics", lambda *told: (written.append(told), save(*told))
     )
 
     assert await change(lab, *[(TOPIC, name, setting(segment_ms="1")) for name in "abc"]) == OK * 3

@@ -22,6 +22,8 @@ from trio_kafka_net.protocol.primitives import MAX_REQUEST_ELEMENTS, encode_uvar
 from .lab import a_batch, a_fetch, a_produce
 
 PLANES = ["data", "control"]
+OWN_CONNECTIONS = {"data": 0, "control": 1}
+"""The controller of the broker has one to its control plane."""
 LISTENERS = {"data": "PLAINTEXT", "control": "CONTROLLER"}
 
 
@@ -128,7 +130,7 @@ async def test_bad_bytes_close_their_connection_and_no_other(lab, caplog, plane,
     assert "closing: " in line
     assert reason in line
     assert (await bystander.request(ApiVersionsRequest(), 0)).error_code == 0
-    assert lab.plane(plane).connection_count == 1
+    assert lab.plane(plane).connection_count == 1 + OWN_CONNECTIONS[plane]
     assert is_idle(lab, plane)
 
 
@@ -162,7 +164,7 @@ async def test_torn_frame_ends_without_a_line(lab, caplog, plane, sent):
 
     assert await received(client) == b""
     assert warnings(caplog) == []
-    assert lab.plane(plane).connection_count == 0
+    assert lab.plane(plane).connection_count == OWN_CONNECTIONS[plane]
     assert is_idle(lab, plane)
 
 

@@ -99,7 +99,8 @@ async def test_election_of_all_lists_only_what_needed_one(lab, version):
     ],
 )
 async def test_election_without_a_replica_that_could_lead(lab, election_type, failure):
-    lab.local.metadata.get_topic("a").partitions[1].leader_id = -1
+    partition = lab.local.controller.topics.get_topic("a").partitions[1]
+    partition.leader_id, partition.replicas, partition.isr = -1, (2,), (2,)
     response = await lab.ask(an_election(None, election_type), 2)
 
     assert elected(response) == {"a": [(1, *failure)], "b": []}

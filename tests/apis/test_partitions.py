@@ -94,7 +94,7 @@ async def test_deletion_is_refused_for_that_partition_only(lab, topic, index, of
 
 async def test_nobody_deletes_from_internal_topics(lab):
     node = lab.local.node_id
-    lab.local.metadata._add(
+    lab.local.metadata.add(
         TopicMetadata("__consumer_offsets", bytes(16), [PartitionMetadata((node,), (node,), node)])
     )
 

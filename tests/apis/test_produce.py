@@ -1,6 +1,7 @@
 """Produce."""
 
 import logging
+from contextlib import ExitStack
 
 import pytest
 import trio
@@ -259,10 +260,16 @@ async def test_record_that_cannot_be_flushed_is_not_acknowledged(open_lab, monke
     assert (answer.error_code, answer.base_offset) == (ErrorCode.KAFKA_STORAGE_ERROR, -1)
 
 
-async def test_acks_all_waits_for_the_replicas_at_most_the_timeout(lab):
-    """With a second replica in sync, which never fetches."""
+@pytest.fixture
+def held_back(lab):
+    """A second replica in sync, which has nothing."""
     lab.partition().set_leadership(leader_id=1, leader_epoch=0, isr=[1, 2], replicas=[1, 2])
+    with ExitStack() as held:
+        held.enter_context(lab.local.store.followers.hold_back(2))
+        yield held
 
+
+async def test_acks_all_waits_for_the_replicas_at_most_the_timeout(lab, held_back):
     assert (await lab.produce(acks=1)).error_code == 0
     answer = await lab.produce(acks=-1, timeout_ms=1)
 
@@ -270,21 +277,19 @@ async def test_acks_all_waits_for_the_replicas_at_most_the_timeout(lab):
     assert lab.local.replicas.purgatory.statistics().watches == 0
 
 
-async def test_acks_all_is_answered_when_the_replicas_have_it(lab):
-    lab.partition().set_leadership(leader_id=1, leader_epoch=0, isr=[1, 2], replicas=[1, 2])
+async def test_acks_all_is_answered_when_the_replicas_have_it(lab, held_back):
     client = await lab.connect()
     await client.send_request(a_produce("t", a_batch(), timeout_ms=60_000), 9)
     await lab.parked(1, "Produce")
 
-    lab.partition().advance_high_watermark(1)
+    held_back.close()
 
     response = await client.receive_response()
     assert response.responses[0].partition_responses[0].error_code == 0
     await lab.parked(0, "Produce")
 
 
-async def test_deletion_while_waiting_for_replicas_is_answered(lab):
-    lab.partition().set_leadership(leader_id=1, leader_epoch=0, isr=[1, 2], replicas=[1, 2])
+async def test_deletion_while_waiting_for_replicas_is_answered(lab, held_back):
     client = await lab.connect()
     await client.send_request(a_produce("t", a_batch(), timeout_ms=60_000), 9)
     await lab.parked(1, "Produce")
@@ -293,6 +298,21 @@ async def test_deletion_while_waiting_for_replicas_is_answered(lab):
 
     (answer,) = (await client.receive_response()).responses[0].partition_responses
     assert (answer.error_code, answer.base_offset) == (ErrorCode.NOT_LEADER_OR_FOLLOWER, -1)
+
+
+async def test_replicas_that_go_while_waiting_are_told(open_lab):
+    lab = await open_lab(min_insync_replicas=2)
+    await lab.make_topic()
+    lab.partition().set_leadership(leader_id=1, leader_epoch=0, isr=[1, 2], replicas=[1, 2])
+    with lab.local.store.followers.hold_back(2):
+        client = await lab.connect()
+        await client.send_request(a_produce("t", a_batch(), timeout_ms=60_000), 9)
+        await lab.parked(1, "Produce")
+
+        lab.partition().set_leadership(leader_id=1, leader_epoch=0, isr=[1], replicas=[1, 2])
+
+        (answer,) = (await client.receive_response()).responses[0].partition_responses
+        assert answer.error_code == ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND
 
 
 async def test_large_request_lets_others_have_their_turn(lab, monkeypatch):

@@ -10,6 +10,7 @@ from trio_kafka_net.apis import (
     alter_configs,
     cluster,
     configs,
+    controller_requests,
     features,
     fetch,
     group_admin,
@@ -47,6 +48,7 @@ FAMILIES = [
     alter_configs,
     cluster,
     configs,
+    controller_requests,
     features,
     fetch,
     group_admin,
@@ -173,7 +175,8 @@ def test_version_block_of_a_module_says_what_it_registers(family):
 
     assert told == {
         request_class(key).__name__.removesuffix("Request"): versions
-        for key, versions in ranges(apis.table(is_control_plane=False)).items()
+        for is_control_plane in (False, True)
+        for key, versions in ranges(apis.table(is_control_plane=is_control_plane)).items()
     }
 
 

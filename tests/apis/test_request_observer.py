@@ -66,8 +66,17 @@ async def ask(broker: Broker, *requests, listener: int = 0, client_id: str = "me
 
 
 def numbers(broker: Broker, metric) -> dict:
+    """What clients have brought about: not what the controller told the broker at its start."""
     family = broker.metrics.collect().get(metric.name)
-    return {} if family is None else {each.labels: each.value for each in family.samples}
+    return (
+        {}
+        if family is None
+        else {
+            each.labels: each.value
+            for each in family.samples
+            if each.labels[:2] != ("control", "UpdateMetadata")
+        }
+    )
 
 
 def totals(broker: Broker) -> dict:

@@ -323,7 +323,7 @@ async def test_requests_of_the_cluster_are_exempt_unless_they_are_not_allowed(
     def stop_replica(ctx, request):
         return StopReplicaResponse(error_code=code)
 
-    apis.add(stop_replica, key=ApiKey.STOP_REPLICA)
+    apis.add(stop_replica, key=ApiKey.STOP_REPLICA, replace=True)
     assert ApiKey.STOP_REPLICA in CONTROLLER_APIS
     lab = await open_lab(apis)
     await limit(lab, request_percentage=1e-9)

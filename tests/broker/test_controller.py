@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.cancelling import cancelled_at
-from trio_kafka_net.broker import controller as controller_module
+from trio_kafka_net.broker import cluster_state as state_module
 from trio_kafka_net.broker.local_broker import LocalBroker
 from trio_kafka_net.broker.log import log_manager
 from trio_kafka_net.broker.log.log_manager import LogManager
@@ -148,7 +148,7 @@ def failing(patched, owner, name, *, at):
 @pytest.mark.parametrize(
     ("owner", "name", "at"),
     [
-        (controller_module, "save_topics", 1),
+        (state_module, "save_topics", 1),
         (LogManager, "create_log", 1),
         (LogManager, "create_log", 3),
     ],
@@ -191,7 +191,7 @@ async def test_topic_that_cannot_be_deleted_stays_as_it_was(local, monkeypatch):
     await local.controller.create_topic("t")
     produce(local)
     with monkeypatch.context() as patched:
-        failing(patched, controller_module, "save_topics", at=1)
+        failing(patched, state_module, "save_topics", at=1)
         with pytest.raises(KafkaError) as refused:
             await local.controller.delete_topic("t")
 
@@ -206,7 +206,7 @@ async def test_deletion_that_cannot_be_noted_as_done_is_done_all_the_same(
     local = await open_local(data_dir)
     await local.controller.create_topic("t")
     with monkeypatch.context() as patched:
-        failing(patched, controller_module, "save_topics", at=2)
+        failing(patched, state_module, "save_topics", at=2)
         await local.controller.delete_topic("t")
     await local.close()
 
@@ -293,7 +293,7 @@ class Camera:
 @pytest.fixture
 def camera(data_dir, tmp_path, monkeypatch):
     camera = Camera(data_dir, tmp_path)
-    camera.watch(monkeypatch, controller_module, "save_topics")
+    camera.watch(monkeypatch, state_module, "save_topics")
     for name in ("create_log", "delete_log"):
         camera.watch(monkeypatch, LogManager, name)
     return camera
@@ -417,7 +417,7 @@ async def test_death_while_settings_are_changed_leaves_the_old_or_the_new_ones(d
     found = []
     for step, path in camera.copies:
         again = await open_local(path)
-        configs = [again.metadata.get_topic(name).configs for name in ("t", "u")]
+        configs = [again.controller.topics.get_topic(name).configs for name in ("t", "u")]
         assert configs[0] == configs[1]
         assert again.replicas.get_partition("t", 0).log.config.segment_ms == int(
             configs[0]["segment.ms"]
@@ -453,7 +453,7 @@ async def test_partitions_are_added_behind_those_that_are_there(local):
 @pytest.mark.parametrize(
     ("owner", "name", "at"),
     [
-        (controller_module, "save_topics", 1),
+        (state_module, "save_topics", 1),
         (LogManager, "create_log", 1),
         (LogManager, "create_log", 2),
     ],
@@ -533,7 +533,7 @@ async def test_settings_that_cannot_be_stored_are_as_they_were(local, monkeypatc
         "u": lambda before: {"segment.ms": "never"},
     }
     with monkeypatch.context() as patched:
-        failing(patched, controller_module, "save_topics", at=1)
+        failing(patched, state_module, "save_topics", at=1)
         failures = await local.controller.alter_topic_configs(changes)
 
     assert {name: error.code for name, error in failures.items()} == {
@@ -541,7 +541,7 @@ async def test_settings_that_cannot_be_stored_are_as_they_were(local, monkeypatc
         "u": ErrorCode.INVALID_CONFIG,
     }
     for name in ("t", "u"):
-        assert local.metadata.get_topic(name).configs == {"segment.ms": "1"}
+        assert local.controller.topics.get_topic(name).configs == {"segment.ms": "1"}
         assert local.replicas.get_partition(name, 0).log.config.segment_ms == 1
 
 
@@ -556,7 +556,7 @@ async def test_change_of_settings_cannot_reach_them_before_it_holds(local):
     failures = await local.controller.alter_topic_configs({"t": spoil})
 
     assert failures["t"].message == "no"
-    assert local.metadata.get_topic("t").configs == {"segment.ms": "1"}
+    assert local.controller.topics.get_topic("t").configs == {"segment.ms": "1"}
 
 
 async def test_stored_settings_that_became_invalid_are_ignored_one_by_one(data_dir, caplog):
@@ -572,7 +572,7 @@ async def test_stored_settings_that_became_invalid_are_ignored_one_by_one(data_d
     again = await open_local(data_dir)
 
     assert again.replicas.get_partition("t", 0).log.config.segment_ms == 5
-    assert again.metadata.get_topic("t").configs == {"segment.ms": "5"}
+    assert again.controller.topics.get_topic("t").configs == {"segment.ms": "5"}
     assert "topic t: setting ignored: Unknown topic config name: from.the.future" in caplog.text
     assert "topic t: setting ignored: Invalid value never" in caplog.text
     await again.close()

@@ -38,7 +38,7 @@ def test_random_uuid_is_of_version_4():
 
 
 async def test_endpoints_are_those_of_a_listener(local):
-    local.advertise({"A": Endpoint("a", 1), "B": Endpoint("b", 2)})
+    await local.register({"A": Endpoint("a", 1), "B": Endpoint("b", 2)})
 
     assert local.endpoint("B") == Endpoint("b", 2)
     assert local.endpoints("A") == [(1, Endpoint("a", 1))]
@@ -49,7 +49,7 @@ async def test_endpoints_are_those_of_a_listener(local):
 
 async def test_leader_is_told_as_a_listener_sees_it(local):
     await local.controller.create_topic("t")
-    local.advertise({"A": Endpoint("a", 1)})
+    await local.register({"A": Endpoint("a", 1)})
 
     told = local.leader("t", 0, "A")
     assert (told.node_id, told.epoch, told.endpoint) == (1, 0, Endpoint("a", 1))

@@ -1,8 +1,6 @@
-"""Topics and brokers, and the file that topics survive in."""
+"""Topics and brokers, as they are told."""
 
 from __future__ import annotations
-
-import json
 
 import attrs
 import pytest
@@ -12,10 +10,9 @@ from trio_kafka_net.broker.metadata_cache import (
     Endpoint,
     MetadataCache,
     PartitionMetadata,
-    save_topics,
     validate_topic_name,
 )
-from trio_kafka_net.errors import KafkaError, StorageError
+from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
 
 ID = bytes(range(16))
@@ -56,12 +53,6 @@ def test_removed_topics_are_gone(cache):
     assert len(cache) == 0
     assert cache.get_topic_by_id(ID) is None
     assert code_of(cache.remove_topic, "b") is ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
-
-
-def test_partitions_are_added_at_the_end(cache):
-    cache.add_partitions("b", [[3]])
-
-    assert [p.leader_id for p in cache.get_topic("b").partitions] == [1, 2, 3]
 
 
 def test_existing_name_is_refused(cache):
@@ -109,16 +100,6 @@ def test_brokers_and_their_endpoints():
     assert cache.endpoint(2, "PLAINTEXT") is None
 
 
-def test_topics_survive_in_a_file(cache, tmp_path):
-    cache.get_topic("b").partitions[0].leader_epoch = 7
-    cache.get_topic("b").partitions[0].isr = (1,)
-
-    save_topics(tmp_path, cache)
-
-    assert list(MetadataCache.load(tmp_path)) == list(cache)
-    assert MetadataCache.load(tmp_path).get_topic_by_id(ID).name == "b"
-
-
 def test_changed_topics_take_the_place_of_the_present_ones(cache):
     changed = attrs.evolve(cache.get_topic("b"), configs={"segment.ms": "5"})
 
@@ -129,36 +110,37 @@ def test_changed_topics_take_the_place_of_the_present_ones(cache):
     assert cache.get_topic("b").configs == {"retention.ms": "5"}
 
 
-def test_no_file_is_no_topics(tmp_path):
-    assert len(MetadataCache.load(tmp_path)) == 0
+def test_what_is_told_of_partitions_is_taken_over(cache):
+    told = PartitionMetadata(replicas=(1, 2), isr=(2,), leader_id=2, leader_epoch=3)
+
+    cache.set_partitions("b", ID, {1: told, 2: told})
+
+    first, *others = cache.get_topic("b").partitions
+    assert (first.leader_id, others) == (1, [told, told])
 
 
-def test_the_file_can_be_read_by_people(cache, tmp_path):
-    save_topics(tmp_path, cache)
+def test_partition_behind_a_gap_is_not_known(cache):
+    told = PartitionMetadata(replicas=(1,), isr=(1,), leader_id=1)
 
-    text = (tmp_path / "topics.json").read_text()
-    document = json.loads(text)
-    assert len(text.splitlines()) == 2 + len(cache)
-    assert document["topics"][0]["name"] == "b"
-    assert document["topics"][0]["id"] == "AAECAwQFBgcICQoLDA0ODw"
+    cache.set_partitions("b", ID, {3: told, -1: told})
+    cache.set_partitions("c", b"c" * 16, {1: told})
+
+    assert [each.leader_id for each in cache.get_topic("b").partitions] == [1, 2]
+    assert cache.get_topic("c") is None
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"[]",
-        b"{}",
-        b"\xff",
-        b'{"version": 2, "topics": []}',
-        b'{"version": 1, "topics": [{}]}',
-        b'{"version": 1, "topics": [{"name": "../x", "id": "", "configs": {}, "partitions": []}]}',
-        b'{"version": 1, "topics": [{"name": "x", "id": "y", "configs": {}, "partitions": []}]}',
-        b'{"version": 1, "topics": [{"name": 5}]}',
-    ],
-)
-def test_a_damaged_file_is_refused(tmp_path, content):
-    (tmp_path / "topics.json").write_bytes(content)
+def test_topic_of_another_id_takes_the_place_of_the_known_one(cache):
+    told = PartitionMetadata(replicas=(1,), isr=(1,), leader_id=1)
 
-    with pytest.raises(StorageError):
-        MetadataCache.load(tmp_path)
+    cache.set_partitions("b", b"b" * 16, {0: told})
+
+    assert len(cache.get_topic("b").partitions) == 1
+    assert cache.get_topic_by_id(ID) is None
+
+
+def test_brokers_are_those_that_were_told_last(cache):
+    cache.add_broker(BrokerMetadata(1, {}))
+
+    cache.set_brokers([BrokerMetadata(3, {}), BrokerMetadata(2, {})])
+
+    assert [broker.node_id for broker in cache.brokers] == [2, 3]

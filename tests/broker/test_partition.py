@@ -251,3 +251,26 @@ async def test_wait_replicated_fails_when_leadership_goes(make_partition, storag
     with pytest.raises(KafkaError) as caught:
         await partition.wait_replicated(1)
     assert caught.value.code is ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+
+def test_leader_that_was_replaced_unheard_cannot_append(make_partition, storage):
+    """Two brokers over one store, and the older leader has not heard of the newer one yet."""
+    old = make_partition(epoch=5)
+    append(old, storage, b"a")
+    new = make_partition(old.log, epoch=6)
+
+    assert code_of(append, old, storage, b"b") is ErrorCode.NOT_LEADER_OR_FOLLOWER
+
+    assert append(new, storage, b"b").first_offset == 1
+    assert new.end_offset_for_epoch(5) == (5, 1)
+
+
+def test_partition_epoch_orders_changes_of_one_leadership(make_partition):
+    partition = make_partition(isr=(1, 2), epoch=5)
+    state = {"leader_id": NODE, "leader_epoch": 5, "replicas": (1, 2)}
+
+    assert partition.set_leadership(isr=(1,), partition_epoch=3, **state)
+    assert not partition.set_leadership(isr=(1, 2), partition_epoch=2, **state)
+    assert partition.set_leadership(isr=(1,), partition_epoch=3, **state)
+
+    assert partition.isr == (1,)

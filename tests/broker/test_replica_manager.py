@@ -25,8 +25,9 @@ def replicas(log_manager):
 
 
 @pytest.fixture
-def partition(replicas):
-    partition = replicas.create_partition("topic", 0, TOPIC_ID)
+def partition(replicas, log_manager):
+    log_manager.create_log("topic", 0, TOPIC_ID)
+    partition = replicas.add_partition("topic", 0, TOPIC_ID)
     partition.set_leadership(leader_id=1, leader_epoch=2, isr=(1,), replicas=(1,))
     return partition
 
@@ -87,48 +88,62 @@ def test_offline_partitions_answer_storage_error_without_paths(replicas, partiti
 def test_a_log_that_could_not_be_opened_makes_an_offline_partition(storage, log_manager, replicas):
     log_manager.failures["bad", 0] = OSError("damaged")
 
-    partition = replicas.create_partition("bad", 0, TOPIC_ID)
+    partition = replicas.add_partition("bad", 0, TOPIC_ID)
     partition.set_leadership(leader_id=1, leader_epoch=0, isr=(1,), replicas=(1,))
 
     assert code_of(replicas.read, "bad", 0, 0, 10) is ErrorCode.KAFKA_STORAGE_ERROR
 
 
-def test_create_partition_twice_returns_the_first(replicas, partition):
-    assert replicas.create_partition("topic", 0, TOPIC_ID) is partition
-    code = code_of(replicas.create_partition, "topic", 0, bytes(16))
-    assert code is ErrorCode.INCONSISTENT_TOPIC_ID
+def test_partition_without_a_log_in_the_store_is_refused(replicas):
+    code = code_of(replicas.add_partition, "other", 0, TOPIC_ID)
+
+    assert code is ErrorCode.KAFKA_STORAGE_ERROR
+    assert len(replicas) == 0
+
+
+def test_partition_knows_whose_it_is(replicas, partition, log_manager):
+    log_manager.create_log("old", 0, TOPIC_ID)
+
+    partition.check_topic_id(TOPIC_ID)
+    partition.check_topic_id(None)
+    assert code_of(partition.check_topic_id, bytes(16)) is ErrorCode.INCONSISTENT_TOPIC_ID
+    # Whoever tells of it without an id means the one whose log it is.
+    assert replicas.add_partition("old", 0, None).topic_id == TOPIC_ID
 
 
 def test_partitions_come_back_with_their_logs(storage):
     manager = storage.open_manager()
     replicas = ReplicaManager(manager, node_id=1)
-    partition = replicas.create_partition("topic", 0, TOPIC_ID)
+    manager.create_log("topic", 0, TOPIC_ID)
+    partition = replicas.add_partition("topic", 0, TOPIC_ID)
     partition.set_leadership(leader_id=1, leader_epoch=0, isr=(1,), replicas=(1,))
     produce(replicas, storage.batch(b"a"))
     manager.close()
 
     again = storage.open_manager()
     replicas = ReplicaManager(again, node_id=1)
-    partition = replicas.create_partition("topic", 0, TOPIC_ID)
+    partition = replicas.add_partition("topic", 0, TOPIC_ID)
 
     assert partition.log_end_offset == 1
     again.close()
 
 
-def test_deleted_partitions_are_gone(replicas, partition, log_manager):
-    replicas.delete_partition("topic", 0)
-    replicas.delete_partition("topic", 0)
+def test_removed_partitions_are_gone_and_their_logs_stay(replicas, partition, log_manager):
+    replicas.remove_partition("topic", 0)
+    replicas.remove_partition("topic", 0)
 
     assert replicas.get_partition("topic", 0) is None
-    assert log_manager.get_log("topic", 0) is None
+    assert log_manager.get_log("topic", 0) is not None
     assert len(replicas) == 0
     assert code_of(partition.read_records, 0, 10) is ErrorCode.NOT_LEADER_OR_FOLLOWER
 
 
-def test_a_deleted_name_can_be_used_again(replicas, partition, storage):
+def test_a_deleted_name_can_be_used_again(replicas, partition, log_manager, storage):
     produce(replicas, storage.batch(b"a"))
-    replicas.delete_partition("topic", 0)
+    replicas.remove_partition("topic", 0)
+    log_manager.delete_log("topic", 0)
+    log_manager.create_log("topic", 0, bytes(16))
 
-    again = replicas.create_partition("topic", 0, bytes(16))
+    again = replicas.add_partition("topic", 0, bytes(16))
 
     assert again.log_end_offset == 0

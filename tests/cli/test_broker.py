@@ -85,6 +85,8 @@ def run(*options):
         (["no-such-file"], "cannot read no-such-file"),
         (["--bogus"], "No such option"),
         (["--metrics", "127.0.0.1:9404"], "is not 'off'"),
+        (["--brokers", "0"], "0 is not in the range x>=1"),
+        (["--brokers", "2", "--listener", "PLAINTEXT://127.0.0.1:65530"], "65540"),
     ],
 )
 def test_broker_that_cannot_be_configured_exits_with_2(options, said):
@@ -129,6 +131,32 @@ def test_broker_announces_a_listener_per_plane_and_accepts_connections(broker):
     assert sorted(broker.addresses) == ["control", "data"]
     for address in broker.addresses.values():
         socket.create_connection(address, timeout=10).close()
+
+
+@pytest.mark.slow
+def test_several_brokers_announce_their_listeners_one_broker_after_the_other(tmp_path):
+    listeners = ["--listener", "PLAINTEXT://127.0.0.1:0"]
+    listeners += ["--control-plane-listener", "CONTROLLER://127.0.0.1:0"]
+    command = [sys.executable, "-m", "trio_kafka_net", "broker", "--brokers", "2", *listeners]
+    command += ["--data-dir", str(tmp_path / "data")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        lines = [process.stdout.readline().split() for _ in range(5)]
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(30) == 0
+    assert lines[4] == ["ready"]
+    said = [(what, name, plane) for what, name, _, plane in lines[:4]]
+    assert (
+        said
+        == [
+            ("listening", "PLAINTEXT", "data"),
+            ("listening", "CONTROLLER", "control"),
+        ]
+        * 2
+    )
+    assert len({address for _, _, address, _ in lines[:4]}) == 4
 
 
 @pytest.mark.slow

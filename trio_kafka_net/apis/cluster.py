@@ -10,7 +10,9 @@ Behaviour:
     * auto creation answers when the topic is there, so the client need not ask again; it makes at
       most 100 topics a request (the rest is unknown until the client asks again), and never an
       internal one
-    * a partition whose log is offline has this broker among its offline replicas
+    * brokers that are gone, and this one if the log of a partition is offline, are among its
+      offline replicas
+    * the controller is the living broker with the lowest id, as all of them know it
     * ApiVersions tells the features of ``features``, each finalized at its one level
 Version notes:
     ApiVersions v3 client software name and version (KIP-511), features (KIP-584)
@@ -63,6 +65,8 @@ _NEVER_STRICT = 32767
 """Whoever asks for metadata does not know the refusal of a change; Kafka's rule as well."""
 _MAX_TOPICS_MADE = 100
 """Topics that one Metadata request may make; each costs a few small files."""
+_MAKING_MS = 15_000
+"""How long a Metadata request waits for brokers to hear of the topics that it makes."""
 
 _AskedTopic = tuple[bytes, "str | None"]
 """Topic id (zero if not given) and name."""
@@ -164,9 +168,10 @@ async def _create_then_describe(
 ) -> MetadataResponse:
     failures: dict[str, int] = {}
     quota = ctx.mutation_quota(strict_since=_NEVER_STRICT)
+    wait = ctx.delivery_wait(_MAKING_MS, "Metadata")
     for name in names:
         try:
-            await ctx.broker.controller.create_topic(name, admit=quota.record)
+            await ctx.broker.controller.create_topic(name, admit=quota.record, wait=wait)
         except KafkaError as error:
             if error.code != ErrorCode.TOPIC_ALREADY_EXISTS:  # somebody was faster: fine
                 failures[name] = error.code
@@ -188,7 +193,7 @@ def _describe(
             for node_id, endpoint in broker.endpoints(ctx.listener_name)
         ],
         cluster_id=broker.cluster_id,
-        controller_id=broker.node_id,
+        controller_id=broker.metadata.controller_id,
         topics=[_topic(ctx, topic, wants_topic) for topic in broker.metadata]
         if asked is None
         else [_asked_topic(ctx, each, wants_topic, failures or {}) for each in asked],
@@ -248,9 +253,9 @@ def _topic(
                 leader_epoch=state.leader_epoch,
                 replica_nodes=list(state.replicas),
                 isr_nodes=list(state.isr),
-                offline_replicas=[ctx.broker.node_id]
+                offline_replicas=[*state.offline_replicas, ctx.broker.node_id]
                 if (found := get_partition(topic.name, index)) and found.is_offline
-                else [],
+                else list(state.offline_replicas),
             )
             for index, state in enumerate(topic.partitions)
         ],
@@ -285,7 +290,7 @@ def describe_cluster(
     return DescribeClusterResponse(
         endpoint_type=_BROKER_ENDPOINTS,
         cluster_id=broker.cluster_id,
-        controller_id=broker.node_id,
+        controller_id=broker.metadata.controller_id,
         brokers=[
             DescribeClusterResponse.Broker(
                 broker_id=node_id, host=endpoint.host, port=endpoint.port

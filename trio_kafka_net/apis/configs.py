@@ -163,7 +163,7 @@ class _Description:
     def _topic(self, name: str, keys: tuple[str, ...]) -> Sequence[ConfigEntry]:
         validate_topic_name(name)
         broker = self._ctx.broker
-        topic = broker.metadata.topic_or_raise(name)
+        topic = broker.controller.topics.topic_or_raise(name)
         describer = self._topics.get(keys)
         if describer is None:
             describer = self._topics[keys] = TopicDescriber(
@@ -245,11 +245,11 @@ def list_config_resources(
     types = dict.fromkeys(request.resource_types or ResourceType)
     if any(each not in set(ResourceType) for each in types):
         return ListConfigResourcesResponse(error_code=ErrorCode.UNSUPPORTED_VERSION)
-    node = str(ctx.broker.node_id)
+    nodes = [str(node_id) for node_id, _ in ctx.broker.endpoints(ctx.listener_name)]
     names = {
         ResourceType.TOPIC: [topic.name for topic in ctx.broker.metadata],
-        ResourceType.BROKER: [node],
-        ResourceType.BROKER_LOGGER: [node],
+        ResourceType.BROKER: nodes,
+        ResourceType.BROKER_LOGGER: nodes,
     }
     return ListConfigResourcesResponse(
         config_resources=[

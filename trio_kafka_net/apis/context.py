@@ -6,6 +6,9 @@ import enum
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Final
 
+import trio
+
+from trio_kafka_net.broker.cluster_state import DELIVERY_SECONDS, DeliveryWait
 from trio_kafka_net.network.handler_pool import RequestHandlerPool
 from trio_kafka_net.network.principal import KafkaPrincipal
 
@@ -86,6 +89,17 @@ class RequestContext:
         )
         self.request.mutation_quota = quota
         return quota
+
+    def delivery_wait(self, timeout_ms: int, reason: str) -> DeliveryWait:
+        """How to wait for the brokers to hear of a change, parked.
+
+        Args:
+            timeout_ms: for how long, from now on; 0 or less is as long as it takes, within reason.
+            reason: what for; the label of the count and of the metric.
+        """
+        seconds = timeout_ms / 1000 if timeout_ms > 0 else DELIVERY_SECONDS
+        deadline = trio.current_time() + seconds
+        return DeliveryWait(deadline, lambda: self.parked(reason))
 
     def parked(self, reason: str) -> AbstractAsyncContextManager[None]:
         """Wait without occupying a request handler.

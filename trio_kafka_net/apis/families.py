@@ -34,6 +34,12 @@ LAZY: Final[Mapping[str, Mapping[ApiKey, _Versions]]] = {
     "acls": {ApiKey.DESCRIBE_ACLS: None, ApiKey.CREATE_ACLS: None, ApiKey.DELETE_ACLS: None},
     "alter_configs": {ApiKey.ALTER_CONFIGS: None, ApiKey.INCREMENTAL_ALTER_CONFIGS: None},
     "configs": {ApiKey.DESCRIBE_CONFIGS: None, ApiKey.LIST_CONFIG_RESOURCES: None},
+    "controller_requests": {
+        ApiKey.LEADER_AND_ISR: None,
+        ApiKey.STOP_REPLICA: None,
+        ApiKey.UPDATE_METADATA: None,
+        ApiKey.CONTROLLED_SHUTDOWN: None,
+    },
     "group_admin": {
         ApiKey.LIST_GROUPS: None,
         ApiKey.DESCRIBE_GROUPS: None,

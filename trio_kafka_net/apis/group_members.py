@@ -71,7 +71,8 @@ def join_group(
 
 async def _join_with_topic(ctx: RequestContext, request: JoinGroupRequest) -> JoinGroupResponse:
     try:
-        await ctx.broker.groups.ensure_topic()
+        async with ctx.parked("JoinGroup"):
+            await ctx.broker.groups.ensure_topic()
     except KafkaError as error:
         return _join_response(ctx, JoinResult(error_code_of(error), request.member_id))
     response = _answer(ctx, _join(ctx, request), _join_response)

@@ -2,8 +2,8 @@
 
 Versions: FindCoordinator 0-6.
 Behaviour:
-    * the coordinator of every group is this broker; asking makes the topic for groups, if it is
-      missing
+    * the coordinator of a group is the broker that leads its partition of the topic for groups;
+      asking makes that topic, if it is missing; COORDINATOR_NOT_AVAILABLE as long as nobody leads
     * transactional ids and share groups have no coordinator here: INVALID_REQUEST with a text
 Version notes:
     v1 key type · v3 throttling before the answer · v4 several keys, each with its own error
@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-from trio_kafka_net.protocol.error_codes import ErrorCode
+from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.find_coordinator import (
     FindCoordinatorRequest,
     FindCoordinatorResponse,
@@ -42,7 +43,7 @@ def register(apis: KafkaApis) -> None:
 def find_coordinator(
     ctx: RequestContext, request: FindCoordinatorRequest
 ) -> FindCoordinatorResponse | Awaitable[FindCoordinatorResponse]:
-    """Name this broker, at the endpoint of the listener that is asked."""
+    """Name the coordinators, at the endpoints of the listener that is asked."""
     keys = request.coordinator_keys if ctx.api_version >= _SEVERAL_KEYS_SINCE else [request.key]
     if request.key_type == _GROUP and keys and ctx.broker.groups.lacks_topic(keys[0]):
         return _find_with_topic(ctx, request)
@@ -52,7 +53,8 @@ def find_coordinator(
 async def _find_with_topic(
     ctx: RequestContext, request: FindCoordinatorRequest
 ) -> FindCoordinatorResponse:
-    await ctx.broker.groups.ensure_topic()
+    async with ctx.parked("FindCoordinator"):
+        await ctx.broker.groups.ensure_topic()
     return _found(ctx, request)
 
 
@@ -79,12 +81,24 @@ def _coordinator(
     ctx: RequestContext, key: str, code: ErrorCode, text: str | None
 ) -> FindCoordinatorResponse.Coordinator:
     if code:
-        return FindCoordinatorResponse.Coordinator(
-            key=key, error_code=code, error_message=text, node_id=-1, port=-1
-        )
-    here = ctx.broker.endpoint(ctx.listener_name)
+        return _nobody(key, code, text)
+    broker = ctx.broker
+    try:
+        index = broker.offsets.partition_of(key)
+    except KafkaError as error:
+        return _nobody(key, error_code_of(error), error.message)
+    leader = broker.leader(broker.offsets.topic, index, ctx.listener_name)
+    if leader is None or leader.endpoint is None:
+        return _nobody(key, ErrorCode.COORDINATOR_NOT_AVAILABLE, None)
+    endpoint = leader.endpoint
     return FindCoordinatorResponse.Coordinator(
-        key=key, node_id=ctx.broker.node_id, host=here.host, port=here.port
+        key=key, node_id=leader.node_id, host=endpoint.host, port=endpoint.port
+    )
+
+
+def _nobody(key: str, code: ErrorCode, text: str | None) -> FindCoordinatorResponse.Coordinator:
+    return FindCoordinatorResponse.Coordinator(
+        key=key, error_code=code, error_message=text, node_id=-1, port=-1
     )
 
 
@@ -96,10 +110,5 @@ def _find_coordinator_error(
         error_message=text,
         node_id=-1,
         port=-1,
-        coordinators=[
-            FindCoordinatorResponse.Coordinator(
-                key=key, error_code=code, error_message=text, node_id=-1, port=-1
-            )
-            for key in request.coordinator_keys
-        ],
+        coordinators=[_nobody(key, code, text) for key in request.coordinator_keys],
     )

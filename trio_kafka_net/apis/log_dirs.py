@@ -77,12 +77,16 @@ async def describe_log_dirs(
     result.total_bytes = disk.f_frsize * disk.f_blocks
     result.usable_bytes = disk.f_frsize * disk.f_bavail
     if request.topics is None:
-        logs: Iterable[UnifiedLog | None] = log_manager
+        logs: Iterable[UnifiedLog | None] = [
+            log_manager.get_log(*partition.key) for partition in ctx.broker.replicas
+        ]
     else:
         asked = {
             (topic.topic, index): None for topic in request.topics for index in topic.partitions
         }
-        logs = [log_manager.get_log(*key) for key in asked]
+        # The store has those of other brokers as well.
+        here = ctx.broker.replicas.get_partition
+        logs = [log_manager.get_log(*key) for key in asked if here(*key) is not None]
     result.topics = _describe([log for log in logs if log is not None and log.failure is None])
     return DescribeLogDirsResponse(results=[result])
 

@@ -3,10 +3,9 @@
 Versions: ElectLeaders 0-2, AlterPartitionReassignments 0-1, ListPartitionReassignments 0-0,
     DescribeTopicPartitions 0-0.
 Behaviour:
-    * the preferred leader leads, so no election is needed; asked about all partitions, those that
-      need none are not listed
-    * every partition has its one replica on this broker: to assign it there changes nothing,
-      nothing else can be assigned, and no reassignment is ever in progress
+    * asked about all partitions, ElectLeaders does not list those that need no election
+    * a reassignment is done at once, as the brokers share one store: none is ever in progress
+    * elections and reassignments are answered when the living brokers have heard of them
     * DescribeTopicPartitions lists topics by name, from a cursor on, and not more partitions than
       the request and max.request.partition.size.limit allow; a topic asked for twice comes once
     * more than 50000 partitions or replicas in one request close the connection
@@ -17,11 +16,11 @@ Version notes:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 import trio
 
+from trio_kafka_net.broker.elections import ElectionType
 from trio_kafka_net.broker.metadata_cache import TopicMetadata, validate_topic_name
 from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
@@ -47,9 +46,6 @@ from .context import RequestContext
 
 if TYPE_CHECKING:
     from .registry import KafkaApis
-
-_PREFERRED: Final = 0
-_UNCLEAN: Final = 1
 
 _TOPICS_PER_PASS: Final = 200
 """Looked up between two checkpoints: topics that do not exist count for no limit of a page."""
@@ -81,7 +77,7 @@ def register(apis: KafkaApis) -> None:
 # -- elections ------------------------------------------------------------------------------------
 
 
-def elect_leaders(ctx: RequestContext, request: ElectLeadersRequest) -> ElectLeadersResponse:
+async def elect_leaders(ctx: RequestContext, request: ElectLeadersRequest) -> ElectLeadersResponse:
     """Have partitions led by their preferred leaders, or by any replica.
 
     Source: Kafka ``ReplicationControlManager.electLeaders`` (4.1).
@@ -89,48 +85,40 @@ def elect_leaders(ctx: RequestContext, request: ElectLeadersRequest) -> ElectLea
     asked = request.topic_partitions
     if asked is not None and not asked:
         return ElectLeadersResponse()
-    if request.election_type not in (_PREFERRED, _UNCLEAN):
+    if request.election_type not in set(ElectionType):
         raise KafkaError(
             ErrorCode.INVALID_REQUEST, f"Unknown election type {request.election_type}"
         )
-    wanted: list[tuple[str, Iterable[int]]]
-    if asked is None:
-        wanted = [(each.name, range(len(each.partitions))) for each in ctx.broker.metadata]
-    else:
-        wanted = [(each.topic, each.partitions) for each in asked]
-    results = []
-    for topic, indexes in wanted:
-        elected = [_elect(ctx, topic, index, request.election_type) for index in indexes]
-        if asked is None:
-            elected = [each for each in elected if each.error_code != ErrorCode.ELECTION_NOT_NEEDED]
-        results.append(
+    election = ElectionType(request.election_type)
+    partitions = None
+    if asked is not None:
+        partitions = [(each.topic, index) for each in asked for index in each.partitions]
+    outcomes = await ctx.broker.controller.leaderships.elect(
+        partitions, election, ctx.delivery_wait(request.timeout_ms, "ElectLeaders")
+    )
+    names = (
+        [topic.name for topic in ctx.broker.controller.topics]
+        if asked is None
+        else [each.topic for each in asked]
+    )
+    results: dict[str, list[PartitionResult]] = {name: [] for name in names}
+    for topic, index in outcomes if partitions is None else partitions:
+        error = outcomes[topic, index]
+        into = results[topic]
+        if error is None:
+            into.append(PartitionResult(partition_id=index, error_message=None))
+        elif asked is not None or error.code != ErrorCode.ELECTION_NOT_NEEDED:
+            into.append(
+                PartitionResult(
+                    partition_id=index, error_code=error.code, error_message=error.message
+                )
+            )
+    return ElectLeadersResponse(
+        replica_election_results=[
             ElectLeadersResponse.ReplicaElectionResult(topic=topic, partition_result=elected)
-        )
-    return ElectLeadersResponse(replica_election_results=results)
-
-
-def _elect(ctx: RequestContext, topic: str, index: int, election_type: int) -> PartitionResult:
-    found = ctx.broker.metadata.get_topic(topic)
-    if found is None:
-        code, text = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"No such topic as {topic}"
-    elif not 0 <= index < len(found.partitions):
-        code, text = ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"No such partition as {topic}-{index}"
-    elif found.partitions[index].leader_id >= 0:  # with one replica, it is the preferred one
-        code, text = (
-            ErrorCode.ELECTION_NOT_NEEDED,
-            "Leader election not needed for topic partition.",
-        )
-    elif election_type == _PREFERRED:
-        code, text = (
-            ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE,
-            "The preferred leader was not available.",
-        )
-    else:
-        code, text = (
-            ErrorCode.ELIGIBLE_LEADERS_NOT_AVAILABLE,
-            "Eligible topic partition leaders are not available.",
-        )
-    return PartitionResult(partition_id=index, error_code=code, error_message=text)
+            for topic, elected in results.items()
+        ]
+    )
 
 
 def _elect_leaders_error(
@@ -154,13 +142,32 @@ def _elect_leaders_error(
 # -- reassignments --------------------------------------------------------------------------------
 
 
-def alter_partition_reassignments(
+async def alter_partition_reassignments(
     ctx: RequestContext, request: AlterPartitionReassignmentsRequest
 ) -> AlterPartitionReassignmentsResponse:
-    """Move partitions to other brokers, of which there are none.
+    """Give partitions other replicas.
 
     Source: Kafka ``ReplicationControlManager.alterPartitionReassignments`` (4.1).
     """
+    moves = {
+        (topic.name, each.partition_index): each.replicas
+        for topic in request.topics
+        for each in topic.partitions
+    }
+    refused = {
+        key: error
+        for key, replicas in moves.items()
+        if (error := _refusal(ctx, key, replicas, request)) is not None
+    }
+    outcomes = await ctx.broker.controller.leaderships.reassign(
+        {
+            key: replicas
+            for key, replicas in moves.items()
+            if replicas is not None and key not in refused
+        },
+        ctx.delivery_wait(request.timeout_ms, "AlterPartitionReassignments"),
+    )
+    results = {**refused, **outcomes}
     return AlterPartitionReassignmentsResponse(
         allow_replication_factor_change=request.allow_replication_factor_change,
         error_message=None,
@@ -168,7 +175,7 @@ def alter_partition_reassignments(
             AlterPartitionReassignmentsResponse.ReassignableTopicResponse(
                 name=topic.name,
                 partitions=[
-                    _reassign(ctx, topic.name, each.partition_index, each.replicas)
+                    _reassigned(each.partition_index, results[topic.name, each.partition_index])
                     for each in topic.partitions
                 ],
             )
@@ -177,47 +184,39 @@ def alter_partition_reassignments(
     )
 
 
-def _reassign(
-    ctx: RequestContext, topic: str, index: int, replicas: list[int] | None
-) -> ReassignedPartition:
-    answer = ReassignedPartition(partition_index=index, error_message=None)
-    try:
-        found = ctx.broker.metadata.get_topic(topic)
-        if found is None:
-            raise KafkaError(
-                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find a topic named {topic}."
-            )
-        if not 0 <= index < len(found.partitions):
-            raise KafkaError(
-                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find partition {topic}:{index}."
-            )
-        if replicas is None:
-            raise KafkaError(ErrorCode.NO_REASSIGNMENT_IN_PROGRESS)
-        _check_replicas(ctx, replicas)
-    except KafkaError as error:
-        answer.error_code, answer.error_message = error.code, error.message
-    return answer
+def _refusal(
+    ctx: RequestContext,
+    key: tuple[str, int],
+    replicas: list[int] | None,
+    request: AlterPartitionReassignmentsRequest,
+) -> KafkaError | None:
+    """Why a partition cannot be reassigned, as far as can be said without changing anything."""
+    name, index = key
+    found = ctx.broker.controller.topics.get_topic(name)
+    if found is None:
+        return KafkaError(
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find a topic named {name}."
+        )
+    if not 0 <= index < len(found.partitions):
+        return KafkaError(
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"Unable to find partition {name}:{index}."
+        )
+    if replicas is None:
+        return KafkaError(ErrorCode.NO_REASSIGNMENT_IN_PROGRESS)
+    present = len(found.partitions[index].replicas)
+    if replicas and len(replicas) != present and not request.allow_replication_factor_change:
+        return KafkaError(
+            ErrorCode.INVALID_REPLICATION_FACTOR,
+            f"The replication factor is changed from {present} to {len(replicas)}",
+        )
+    return None
 
 
-def _check_replicas(ctx: RequestContext, replicas: list[int]) -> None:
-    """Refuse an assignment that this broker alone cannot carry out.
-
-    Source: Kafka ``ReplicationControlManager.validateManualPartitionAssignment``.
-    """
-    here = ctx.broker.node_id
-    reason = "an empty replica list."
-    for number, broker in enumerate(sorted(replicas)):
-        if broker != here:
-            reason = f"broker {broker}, but no such broker is registered."
-            break
-        if number:
-            reason = f"the broker {broker} more than once."
-            break
-    else:
-        if replicas:
-            return
-    raise KafkaError(
-        ErrorCode.INVALID_REPLICA_ASSIGNMENT, f"The manual partition assignment includes {reason}"
+def _reassigned(index: int, error: KafkaError | None) -> ReassignedPartition:
+    if error is None:
+        return ReassignedPartition(partition_index=index, error_message=None)
+    return ReassignedPartition(
+        partition_index=index, error_code=error.code, error_message=error.message
     )
 
 
@@ -298,6 +297,7 @@ def _topic(topic: TopicMetadata, first: int, end: int) -> DescribedTopic:
                 isr_nodes=list(state.isr),
                 eligible_leader_replicas=[],
                 last_known_elr=[],
+                offline_replicas=list(state.offline_replicas),
             )
             for index, state in enumerate(topic.partitions[first:end], first)
         ],

@@ -10,7 +10,10 @@ Behaviour:
     * partitions made and deleted count for controller_mutation_rate, checked ones too; when it is
       used up the rest of a request is refused with THROTTLING_QUOTA_EXCEEDED (CreateTopics v6,
       DeleteTopics v5), or for older versions done and waited for (KIP-599)
-    * directories are made and removed in a worker thread
+    * directories are made in a worker thread
+    * the answer comes when the living brokers have heard of it, so that what was made can be used
+      at once; REQUEST_TIMED_OUT if they have not within the request's timeout, and it is made
+      all the same
     * there are no policies of one's own (create.topic.policy.class.name)
 Version notes:
     DeleteTopics v3 TOPIC_DELETION_DISABLED, before it was INVALID_REQUEST
@@ -25,6 +28,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from trio_kafka_net.broker.client_quotas import MutationQuota
+from trio_kafka_net.broker.cluster_state import DeliveryWait
 from trio_kafka_net.broker.config_entries import TopicDescriber, wanted
 from trio_kafka_net.broker.metadata_cache import TopicMetadata
 from trio_kafka_net.errors import KafkaError
@@ -70,6 +74,7 @@ async def create_topics(ctx: RequestContext, request: CreateTopicsRequest) -> Cr
     _check_size(ctx, request)
     times = Counter(topic.name for topic in request.topics)
     quota = ctx.mutation_quota(strict_since=_STRICT_CREATION_SINCE)
+    wait = ctx.delivery_wait(request.timeout_ms, "CreateTopics")
     describer = TopicDescriber(
         ctx.broker.dynamic_config, ctx.broker.controller.log_defaults, wanted(None)
     )
@@ -78,7 +83,7 @@ async def create_topics(ctx: RequestContext, request: CreateTopicsRequest) -> Cr
         try:
             if times[name] > 1:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
-            topic = await _create(ctx, asked, request.validate_only, quota)
+            topic = await _create(ctx, asked, request.validate_only, quota, wait)
             results.append(_made(topic, describer, request.validate_only))
         except KafkaError as error:
             results.append(
@@ -122,13 +127,14 @@ async def _create(
     asked: CreateTopicsRequest.CreatableTopic,
     validate_only: bool,
     quota: MutationQuota,
+    wait: DeliveryWait,
 ) -> TopicMetadata:
     if asked.name == _CLUSTER_METADATA:
         raise KafkaError(
             ErrorCode.INVALID_REQUEST, f"Creation of internal topic {asked.name} is prohibited."
         )
     # Whoever makes a topic in case it is missing wants to hear that it is there, whatever else.
-    ctx.broker.metadata.check_new_topic(asked.name)
+    ctx.broker.controller.check_new_topic(asked.name)
     return await ctx.broker.controller.create_topic(
         asked.name,
         partitions=None if asked.num_partitions == _DEFAULT else asked.num_partitions,
@@ -139,6 +145,7 @@ async def _create(
         configs={config.name: config.value for config in asked.configs},
         validate_only=validate_only,
         admit=quota.record,
+        wait=wait,
     )
 
 
@@ -233,7 +240,9 @@ async def delete_topics(ctx: RequestContext, request: DeleteTopicsRequest) -> De
             found.append((result, _find(ctx, name, topic_id)))
         except KafkaError as error:
             result.error_code, result.error_message = error.code, error.message
-    again = await _delete(ctx, found, ctx.mutation_quota(strict_since=_STRICT_DELETION_SINCE))
+    quota = ctx.mutation_quota(strict_since=_STRICT_DELETION_SINCE)
+    wait = ctx.delivery_wait(request.timeout_ms, "DeleteTopics")
+    again = await _delete(ctx, found, quota, wait)
     return DeleteTopicsResponse(responses=[each for each in results if id(each) not in again])
 
 
@@ -250,10 +259,10 @@ def _find(ctx: RequestContext, name: str | None, topic_id: bytes) -> TopicMetada
         )
     if name is None and topic_id == ZERO_UUID:
         raise KafkaError(ErrorCode.INVALID_REQUEST, "Neither topic name nor id were specified.")
-    metadata = ctx.broker.metadata
+    topics = ctx.broker.controller.topics
     if name is not None:
-        return metadata.topic_or_raise(name)
-    topic = metadata.get_topic_by_id(topic_id)
+        return topics.topic_or_raise(name)
+    topic = topics.get_topic_by_id(topic_id)
     if topic is None:
         raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID, "there is no topic with that id")
     return topic
@@ -263,6 +272,7 @@ async def _delete(
     ctx: RequestContext,
     found: list[tuple[DeletableTopicResult, TopicMetadata]],
     quota: MutationQuota,
+    wait: DeliveryWait,
 ) -> set[int]:
     """Delete what was found once; a topic found by name and by id has one result, and stays.
 
@@ -283,7 +293,7 @@ async def _delete(
                 )
             topic = topics[topic_id]
             quota.record(len(topic.partitions))
-            await ctx.broker.controller.delete_topic(topic.name, topic_id=topic_id)
+            await ctx.broker.controller.delete_topic(topic.name, topic_id=topic_id, wait=wait)
         except KafkaError as error:
             result.error_code, result.error_message = error.code, error.message
     return {id(each) for _, *more in results.values() for each in more}
@@ -311,6 +321,7 @@ async def create_partitions(
     """
     _check_records(sum(_new_partitions(ctx, topic) for topic in request.topics))
     quota = ctx.mutation_quota(strict_since=_STRICT_ENLARGEMENT_SINCE)
+    wait = ctx.delivery_wait(request.timeout_ms, "CreatePartitions")
     times = Counter(topic.name for topic in request.topics)
     results = []
     for name, asked in {topic.name: topic for topic in request.topics}.items():
@@ -319,14 +330,14 @@ async def create_partitions(
         try:
             if times[name] > 1:
                 raise KafkaError(ErrorCode.INVALID_REQUEST, "Duplicate topic name.")
-            await _enlarge(ctx, asked, request.validate_only, quota)
+            await _enlarge(ctx, asked, request.validate_only, quota, wait)
         except KafkaError as error:
             result.error_code, result.error_message = error.code, error.message
     return CreatePartitionsResponse(results=results)
 
 
 def _new_partitions(ctx: RequestContext, asked: CreatePartitionsRequest.Topic) -> int:
-    topic = ctx.broker.metadata.get_topic(asked.name)
+    topic = ctx.broker.controller.topics.get_topic(asked.name)
     return 0 if topic is None else max(0, asked.count - len(topic.partitions))
 
 
@@ -335,6 +346,7 @@ async def _enlarge(
     asked: CreatePartitionsRequest.Topic,
     validate_only: bool,
     quota: MutationQuota,
+    wait: DeliveryWait,
 ) -> None:
     await ctx.broker.controller.create_partitions(
         asked.name,
@@ -346,6 +358,7 @@ async def _enlarge(
         ),
         validate_only=validate_only,
         admit=quota.record,
+        wait=wait,
     )
 
 

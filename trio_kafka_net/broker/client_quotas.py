@@ -127,14 +127,25 @@ class MutationQuota:
         return max(0, self._until_ms - now_ms)
 
 
+@attrs.define(eq=False)
+class _Shared:
+    """The brokers that have the same quotas, and whose turn it is to change them."""
+
+    members: list[ClientQuotas] = attrs.field(factory=list)
+    changing: trio.Lock = attrs.field(factory=trio.Lock)
+
+
 class ClientQuotas:
     """Everything that is set, and a manager for each kind that is enforced on requests."""
 
-    def __init__(self, path: Path, config: QuotaConfig, quotas: Quotas) -> None:
-        """Use ``load``, which knows what was set before."""
+    def __init__(
+        self, path: Path, config: QuotaConfig, quotas: Quotas, *, shared: _Shared | None = None
+    ) -> None:
+        """Use ``load``, which knows what was set before, or ``of_another_broker``."""
         self._path = path
+        self._shared = _Shared() if shared is None else shared
+        self._shared.members.append(self)
         self._quotas: dict[QuotaEntity, Mapping[str, float]] = {}
-        self._changing = trio.Lock()
         self._set_ip_rate: SetIpRate | None = None
         samples = config.quota_window_num
         window_ms = config.quota_window_size_seconds * 1000
@@ -188,6 +199,15 @@ class ClientQuotas:
             return cls(path, config, {})
         except (ValueError, LookupError, TypeError, AttributeError, KafkaError) as exc:
             raise StorageError(f"{path} is damaged: {exc!r}") from exc
+
+    def of_another_broker(self, config: QuotaConfig) -> ClientQuotas:
+        """The same quotas, now and later, for another broker: each has them for itself."""
+        return ClientQuotas(self._path, config, self._quotas, shared=self._shared)
+
+    def leave(self) -> None:
+        """Hear of no more changes, because the broker is gone; one that is kept always hears."""
+        if self is not self._shared.members[0]:
+            self._shared.members.remove(self)
 
     @property
     def managers(self) -> tuple[AnyManager, ...]:
@@ -245,7 +265,7 @@ class ClientQuotas:
 
         Cancellation: everything was changed, or nothing.
         """
-        async with self._changing:
+        async with self._shared.changing:
             outcomes, changed = await self._plan(alterations)
             if changed and not validate_only:
                 merged = {**self._quotas, **changed}
@@ -256,13 +276,21 @@ class ClientQuotas:
                         f"{len(merged)} entities with quotas; at most {_MAX_ENTITIES} are allowed",
                     )
                 await self._save(merged)
-                before, self._quotas = self._quotas, merged
-                # no checkpoint until all of it counts
-                for entity, values in changed.items():
-                    removed = dict.fromkeys(before.get(entity, {}))
-                    self._apply(entity, {**removed, **values})
-                self._note_enforcement()
+                for member in self._shared.members:
+                    member._take_over(merged, changed)
             return outcomes
+
+    def _take_over(
+        self,
+        quotas: dict[QuotaEntity, Mapping[str, float]],
+        changed: Mapping[QuotaEntity, Mapping[str, float]],
+    ) -> None:
+        """Enforce new quotas; no checkpoint until all of it counts."""
+        before, self._quotas = self._quotas, quotas
+        for entity, values in changed.items():
+            removed = dict.fromkeys(before.get(entity, {}))
+            self._apply(entity, {**removed, **values})
+        self._note_enforcement()
 
     async def _plan(
         self, alterations: Sequence[Alteration]

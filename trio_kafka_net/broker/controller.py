@@ -1,15 +1,15 @@
-"""The controller of a single node: makes and deletes topics, and remembers them.
+"""The controller: makes and deletes topics, remembers them, and tells the brokers.
 
 Changes happen one at a time, and what the process leaves behind if it dies between two steps is
 always something that the next start completes, never old data under a new topic:
 
-* made: ``topics.json`` first, then the partitions, then clients see the topic. The next start makes
-  the partitions that are missing.
+* made: ``topics.json`` first, then the logs, then the brokers hear of the topic. The next start
+  makes the logs that are missing.
 * enlarged: as made, for the partitions that are new.
 * settings changed: ``topics.json``, then the logs. Several topics of a request are one step.
 * deleted: first ``topics.json`` says that the topic has no partitions, which is how a deletion
-  shows; then clients lose it and its directories are renamed for removal; then it leaves
-  ``topics.json``. The next start renames what is left.
+  shows; then the brokers let go of it and its directories are renamed for removal; then it leaves
+  ``topics.json``. The next start renames what is left. Until then nobody can have the name.
 
 A directory whose topic id is not the one in ``topics.json`` belongs to a topic that we do not know:
 nobody serves it, nobody removes it, and a topic of that name cannot be made.
@@ -17,14 +17,19 @@ nobody serves it, nobody removes it, and a topic of that name cannot be made.
 A leader epoch begins at 0, as in Kafka, and every start leads with a new one, saved before
 anything can be appended under it.
 
-Source: Kafka ``ReplicationControlManager``, as far as one node goes.
+A change is done when it is saved. That the brokers alive have heard of it is waited for afterwards,
+so that a client that got its answer can use the topic at once; if that takes too long the answer is
+REQUEST_TIMED_OUT, and the change holds all the same.
+
+Who leads what is decided in ``leaderships``.
+
+Source: Kafka ``ReplicationControlManager`` (4.1), ``TopicDeletionManager`` (3.9).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -33,24 +38,27 @@ import trio
 from trio_kafka_net.errors import KafkaError, StorageError
 from trio_kafka_net.protocol.error_codes import ErrorCode
 
+from .cluster_state import ClusterState, DeliveryWait
+from .controller_channel import Transport
+from .controller_messages import Change as Announcement
+from .leaderships import Leaderships
 from .log.log_config import LogConfig
 from .log.log_manager import LogManager
 from .metadata_cache import (
+    NO_LEADER,
     MetadataCache,
+    PartitionMetadata,
     TopicMetadata,
-    new_partitions,
-    save_topics,
     validate_topic_name,
 )
-from .replica_manager import ReplicaManager, to_kafka_error
+from .replica_manager import to_kafka_error
+from .replica_placement import Assignments, check_assignments, place
 
 log = logging.getLogger(__name__)
 
 MAX_NEW_PARTITIONS = 10_000
 """Partitions that one call may add; Kafka's limit on what one request may make."""
 
-Assignments: TypeAlias = Sequence[Sequence[int]]
-"""Node ids of every partition's replicas, in the order of the partitions."""
 Change: TypeAlias = Callable[[dict[str, str]], dict[str, str]]
 """What a topic sets before a change → what it sets after it; raises KafkaError to refuse."""
 
@@ -64,30 +72,37 @@ class TopicDefaults:
 
 
 class Controller:
-    """Owns the topics of this node."""
+    """Owns the topics of a cluster whose brokers share one store."""
 
     def __init__(
-        self,
-        node_id: int,
-        metadata: MetadataCache,
-        replicas: ReplicaManager,
-        *,
-        defaults: TopicDefaults,
-        new_uuid: Callable[[], bytes],
+        self, state: ClusterState, *, defaults: TopicDefaults, new_uuid: Callable[[], bytes]
     ) -> None:
-        """Take over the topics of ``metadata``; ``start`` makes their partitions serve."""
-        self._node_id = node_id
-        self._metadata = metadata
-        self._replicas = replicas
+        """Take over the topics of ``state``; ``start`` makes them ready to be led."""
+        self._state = state
         self._defaults = defaults
         self._new_uuid = new_uuid
-        self.on_topic_deleted: list[Callable[[str], Awaitable[None]]] = []
-        """Awaited with the name of every topic that is gone, before another one can have it."""
-        self._changing = trio.Lock()
+        self._deleting: set[str] = set()
+        self.leaderships = Leaderships(state)
+        """Which broker leads what."""
+
+    @property
+    def topics(self) -> MetadataCache:
+        """The truth about topics, their settings included; not to be changed."""
+        return self._state.topics
+
+    @property
+    def epoch(self) -> int:
+        """Of this controller; brokers obey none with a smaller one."""
+        return self._state.epoch
+
+    @property
+    def registered(self) -> list[int]:
+        """Node ids of all brokers, alive or not."""
+        return self._state.registered
 
     @property
     def _logs(self) -> LogManager:
-        return self._replicas.log_manager
+        return self._state.logs
 
     @property
     def log_defaults(self) -> LogConfig:
@@ -95,28 +110,44 @@ class Controller:
         return self._logs.config.log
 
     async def start(self) -> None:
-        """Complete what was interrupted, and lead every partition with a new leader epoch.
+        """Complete what was interrupted, under a new controller epoch; nobody leads anything yet.
+
+        It is saved when the first broker registers, before anything can be appended.
 
         Raises:
             KafkaError: KAFKA_STORAGE_ERROR, a directory of another topic is in the way, or a
-                partition could not be made.
-            OSError: ``topics.json`` could not be written.
+                log could not be made.
+            OSError: a directory could not be renamed.
         """
-        async with self._changing:
-            for topic in list(self._metadata):
-                if topic.partitions:
-                    await trio.to_thread.run_sync(self._make_partitions, topic)
-                    self._lead(topic)
-                else:
+        state = self._state
+        async with state.changing:
+            state.epoch += 1
+            for topic in list(state.topics):
+                if not topic.partitions:
                     self._complete_deletion(topic)
-            await self._save()
+                    continue
+                await trio.to_thread.run_sync(self._make_logs, topic)
+                for partition in topic.partitions:
+                    partition.leader_id = NO_LEADER
         for partition_log in self._logs:
             name, index = partition_log.topic_partition
-            if self._replicas.get_partition(name, index) is None:
+            found = state.topics.get_topic(name)
+            if found is None or index >= len(found.partitions):
                 log.warning("%s belongs to no topic: left alone", partition_log.directory)
 
+    def transport(self) -> Transport:
+        """How a broker asks the controller, for one who uses and closes it."""
+        return self._state.transport_to_controller()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Deliver decisions to brokers that are reached over connections, until cancelled.
+
+        Cancellation: what was not delivered is told when its broker registers anew.
+        """
+        await self._state.run(task_status=task_status)
+
     def _complete_deletion(self, topic: TopicMetadata) -> None:
-        self._metadata.remove_topic(topic.name)
+        self.topics.remove_topic(topic.name)
         keys = {partition_log.topic_partition for partition_log in self._logs}
         for name, index in keys | set(self._logs.failures):
             if name == topic.name and self._logs.topic_id(name, index) == topic.topic_id:
@@ -133,8 +164,9 @@ class Controller:
         configs: Mapping[str, str | None] | None = None,
         validate_only: bool = False,
         admit: Callable[[int], None] | None = None,
+        wait: DeliveryWait | None = None,
     ) -> TopicMetadata:
-        """Make a topic whose partitions this node leads.
+        """Make a topic, and return when the brokers have heard of it.
 
         Args:
             name: a name by Kafka's rules that is not taken.
@@ -145,6 +177,7 @@ class Controller:
             validate_only: check, and make nothing.
             admit: called with the number of partitions when all is checked and nothing made; it
                 may raise.
+            wait: how to wait for the brokers.
 
         Returns:
             The topic, or what it would be.
@@ -152,33 +185,48 @@ class Controller:
         Raises:
             KafkaError: INVALID_TOPIC_EXCEPTION, TOPIC_ALREADY_EXISTS, INVALID_PARTITIONS,
                 INVALID_REPLICATION_FACTOR, INVALID_REPLICA_ASSIGNMENT, INVALID_CONFIG; or
-                KAFKA_STORAGE_ERROR. Nothing was made.
+                KAFKA_STORAGE_ERROR. Nothing was made. REQUEST_TIMED_OUT: it was made, and not
+                every broker has heard of it.
 
         Cancellation: the topic exists as a whole or not at all; one that could not be made may come
             with the next start.
         """
-        async with self._changing:
-            self._metadata.check_new_topic(name)
+        async with self._state.changing:
+            self.check_new_topic(name)
             settings = self._check_configs(configs or {})
+            topic_id = bytes(16) if validate_only else b""
             if assignments is None:
                 count = self._check_counts(partitions, replication_factor)
-                assignments = [(self._node_id,)] * count
+                topic_id = topic_id or self._new_uuid()
+                assignments = self._place(count, replication_factor, start=topic_id[-1])
             self._check_assignments(assignments)
             if admit is not None:
                 admit(len(assignments))
-            planned = MetadataCache(self._metadata)
+            planned = MetadataCache(self.topics)
+            topic = planned.add_topic(name, topic_id or self._new_uuid(), assignments, settings)
+            topic.partitions = self._led(assignments)
             if validate_only:
-                return planned.add_topic(name, bytes(16), assignments, settings)
-            topic = planned.add_topic(name, self._new_uuid(), assignments, settings)
+                return topic
             try:
                 await trio.to_thread.run_sync(self._make, list(planned), topic)
             except (KafkaError, StorageError, OSError) as error:
                 await self._unmake(topic)
                 raise error if isinstance(error, KafkaError) else to_kafka_error(error) from error
-            topic = self._metadata.add_topic(name, topic.topic_id, assignments, settings)
-            self._set_leadership(topic)
+            self.topics.add(topic)
+            self._announce(topic)
             log.info("made topic %s with %d partitions", name, len(assignments))
-            return topic
+        await self._state.delivered(wait or DeliveryWait())
+        return topic
+
+    def check_new_topic(self, name: str) -> None:
+        """Refuse the name of a topic that cannot be made.
+
+        Raises:
+            KafkaError: INVALID_TOPIC_EXCEPTION, TOPIC_ALREADY_EXISTS.
+        """
+        if name in self._deleting:
+            raise KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' is being deleted.")
+        self.topics.check_new_topic(name)
 
     async def create_partitions(
         self,
@@ -188,6 +236,7 @@ class Controller:
         assignments: Assignments | None = None,
         validate_only: bool = False,
         admit: Callable[[int], None] | None = None,
+        wait: DeliveryWait | None = None,
     ) -> None:
         """Give a topic more partitions, after those it has.
 
@@ -198,41 +247,55 @@ class Controller:
             validate_only: check, and make nothing.
             admit: called with the number of new partitions when all is checked and nothing made; it
                 may raise.
+            wait: how to wait for the brokers.
 
         Raises:
-            KafkaError: UNKNOWN_TOPIC_OR_PARTITION, INVALID_PARTITIONS, INVALID_REPLICA_ASSIGNMENT;
-                or KAFKA_STORAGE_ERROR. The topic is as it was.
+            KafkaError: UNKNOWN_TOPIC_OR_PARTITION, INVALID_PARTITIONS, INVALID_REPLICA_ASSIGNMENT,
+                INVALID_REPLICATION_FACTOR; or KAFKA_STORAGE_ERROR. The topic is as it was.
+                REQUEST_TIMED_OUT: it is larger, and not every broker has heard of it.
 
         Cancellation: the partitions exist all or none; those that could not be made may come with
             the next start.
         Source: Kafka ``ReplicationControlManager.createPartitions``.
         """
-        async with self._changing:
-            topic = self._metadata.topic_or_raise(name)
+        async with self._state.changing:
+            topic = self.topics.topic_or_raise(name)
             present = len(topic.partitions)
             _check_increase(topic, count)
-            new = [(self._node_id,)] * (count - present) if assignments is None else assignments
-            if len(new) != count - present:
-                raise KafkaError(
-                    ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                    f"Attempted to add {count - present} additional partition(s), but only "
-                    f"{len(new)} assignment(s) were specified.",
-                )
-            self._check_assignments(new)
+            new = self._new_replicas(topic, count - present, assignments)
             if admit is not None:
                 admit(len(new))
             if validate_only:
                 return
-            larger = attrs.evolve(topic, partitions=[*topic.partitions, *new_partitions(new)])
-            topics = self._metadata.with_changed({name: larger})
+            larger = attrs.evolve(topic, partitions=[*topic.partitions, *self._led(new)])
+            topics = self.topics.with_changed({name: larger})
             try:
                 await trio.to_thread.run_sync(self._make, topics, larger)
             except (KafkaError, StorageError, OSError) as error:
                 await self._unmake(larger, from_index=present)
                 raise error if isinstance(error, KafkaError) else to_kafka_error(error) from error
-            self._metadata.add_partitions(name, new)
-            self._set_leadership(topic, from_index=present)
+            topic.partitions = larger.partitions
+            self._announce(topic, from_index=present)
             log.info("topic %s has %d partitions now, %d before", name, count, present)
+        await self._state.delivered(wait or DeliveryWait())
+
+    def _new_replicas(
+        self, topic: TopicMetadata, count: int, assignments: Assignments | None
+    ) -> Assignments:
+        """Where the replicas of more partitions go."""
+        first = topic.partitions[0].replicas
+        if assignments is None:
+            return self._place(
+                count, len(first), start=topic.topic_id[-1], first_index=len(topic.partitions)
+            )
+        if len(assignments) != count:
+            raise KafkaError(
+                ErrorCode.INVALID_REPLICA_ASSIGNMENT,
+                f"Attempted to add {count} additional partition(s), but only "
+                f"{len(assignments)} assignment(s) were specified.",
+            )
+        self._check_assignments(assignments)
+        return assignments
 
     async def alter_topic_configs(
         self, changes: Mapping[str, Change], *, validate_only: bool = False
@@ -253,7 +316,7 @@ class Controller:
         """
         failures: dict[str, KafkaError] = {}
         changed: dict[str, TopicMetadata] = {}
-        async with self._changing:
+        async with self._state.changing:
             for name, change in changes.items():
                 await trio.lowlevel.checkpoint()  # there may be thousands
                 try:
@@ -263,12 +326,12 @@ class Controller:
             if validate_only or not changed:
                 return failures
             try:
-                await self._save(changed)
+                await self._state.save(changed)
             except OSError as error:
                 failures.update(dict.fromkeys(changed, to_kafka_error(error)))
                 return failures
             for name, altered in changed.items():
-                topic = self._metadata.topic_or_raise(name)
+                topic = self.topics.topic_or_raise(name)
                 topic.configs = altered.configs
                 self._configure_logs(topic)
                 log.info("topic %s sets %s", name, ", ".join(sorted(topic.configs)) or "nothing")
@@ -279,9 +342,9 @@ class Controller:
 
         Cancellation: nothing is changed.
         """
-        async with self._changing:
+        async with self._state.changing:
             self._logs.config = attrs.evolve(self._logs.config, log=defaults)
-            for topic in self._metadata:
+            for topic in self.topics:
                 self._configure_logs(topic)
 
     def _altered(self, name: str, change: Change) -> TopicMetadata:
@@ -289,7 +352,7 @@ class Controller:
         if not name:
             raise KafkaError(ErrorCode.INVALID_REQUEST, "Default topic resources are not allowed.")
         validate_topic_name(name)
-        topic = self._metadata.get_topic(name)
+        topic = self.topics.get_topic(name)
         configs = change({} if topic is None else dict(topic.configs))
         self._logs.config.log.with_topic_configs(configs)
         if topic is None:
@@ -305,7 +368,9 @@ class Controller:
             if partition_log is not None:
                 partition_log.update_config(config)
 
-    async def delete_topic(self, name: str, *, topic_id: bytes | None = None) -> None:
+    async def delete_topic(
+        self, name: str, *, topic_id: bytes | None = None, wait: DeliveryWait | None = None
+    ) -> None:
         """Delete a topic and its data; whoever waits for it is woken.
 
         The files are removed a little later, with those of other deleted logs.
@@ -313,32 +378,41 @@ class Controller:
         Args:
             name: of the topic.
             topic_id: of the topic, if it must be that one and not a newer one of the same name.
+            wait: how to wait for the brokers.
 
         Raises:
             KafkaError: UNKNOWN_TOPIC_OR_PARTITION; or KAFKA_STORAGE_ERROR, and either the topic is
-                as it was, or it is gone but some of its directories are not.
+                as it was, or it is gone but some of its directories are not. REQUEST_TIMED_OUT: it
+                is gone, and not every broker has heard of it.
 
         Cancellation: the topic is as it was, or gone; the next start completes it.
         """
-        async with self._changing:
-            topic = self._metadata.topic_or_raise(name)
+        state = self._state
+        async with state.changing:
+            topic = self.topics.topic_or_raise(name)
             if topic_id not in {None, topic.topic_id}:
                 raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"{name} is another topic")
             try:
-                await self._save({name: attrs.evolve(topic, partitions=[])})
+                await state.save({name: attrs.evolve(topic, partitions=[])})
             except OSError as error:
                 raise to_kafka_error(error) from error
-            self._metadata.remove_topic(name)
-            failure = self._delete_partitions(topic)
+            self.topics.remove_topic(name)
+            self._deleting.add(name)
+            state.announce_deletion(topic)
+        try:
+            # Nobody shall find a log gone from under a partition that it still serves.
+            await state.delivered(wait or DeliveryWait())
+        finally:
+            failure = self._delete_logs(topic)
+            self._deleting.discard(name)
+        async with state.changing:
             try:
-                await self._save()
+                await state.save()
             except OSError as error:
                 log.warning("topic %s is deleted, the next start completes it: %s", name, error)
-            for forget in self.on_topic_deleted:
-                await forget(name)
-            if failure is not None:
-                raise failure
-            log.info("deleted topic %s", name)
+        if failure is not None:
+            raise failure
+        log.info("deleted topic %s", name)
 
     def _check_counts(self, partitions: int | None, replication_factor: int | None) -> int:
         """The number of partitions; the order of the checks is Kafka's."""
@@ -357,33 +431,37 @@ class Controller:
                 "Number of partitions was set to an invalid non-positive value.",
             )
         _check_new(count)
-        if replicas > 1:
-            raise KafkaError(
-                ErrorCode.INVALID_REPLICATION_FACTOR,
-                f"Unable to replicate the partition {replicas} time(s): The target replication "
-                f"factor of {replicas} cannot be reached because only 1 broker(s) are registered.",
-            )
         return count
 
+    def _place(
+        self, count: int, replication_factor: int | None, *, start: int, first_index: int = 0
+    ) -> list[tuple[int, ...]]:
+        if replication_factor is None:
+            replication_factor = self._defaults.replication_factor
+        return place(
+            count,
+            replication_factor,
+            living=self._state.living,
+            registered=self._state.registered,
+            start=start,
+            first_index=first_index,
+        )
+
     def _check_assignments(self, assignments: Assignments) -> None:
-        """Refuse replicas anywhere but here.
+        check_assignments(assignments, living=self._state.living, registered=self._state.registered)
 
-        Source: Kafka ``ReplicationControlManager.validateManualPartitionAssignment``.
-        """
+    def _led(self, assignments: Assignments) -> list[PartitionMetadata]:
+        """New partitions, led with epoch 0 by the first of their replicas that is alive."""
+        living = self._state.living
+        partitions = []
         for nodes in assignments:
-            if list(nodes) != [self._node_id]:
-                raise KafkaError(
-                    ErrorCode.INVALID_REPLICA_ASSIGNMENT,
-                    f"The manual partition assignment includes {self._what_is_wrong(nodes)}.",
-                )
+            isr = tuple(node for node in nodes if node in living)
+            partitions.append(PartitionMetadata(tuple(nodes), isr, isr[0]))
+        return partitions
 
-    def _what_is_wrong(self, nodes: Sequence[int]) -> str:
-        if not nodes:
-            return "an empty replica list"
-        unknown = [node for node in nodes if node != self._node_id]
-        if unknown:
-            return f"broker {unknown[0]}, but no such broker is registered"
-        return f"the broker {self._node_id} more than once"
+    def _announce(self, topic: TopicMetadata, *, from_index: int = 0) -> None:
+        indexes = range(from_index, len(topic.partitions))
+        self._state.announce([Announcement(topic, indexes, is_new=True)])
 
     def _check_configs(self, configs: Mapping[str, str | None]) -> dict[str, str]:
         settings = {name: text for name, text in configs.items() if text is not None}
@@ -396,74 +474,50 @@ class Controller:
         return settings
 
     def _make(self, topics: Sequence[TopicMetadata], topic: TopicMetadata) -> None:
-        """Write all topics down and make the partitions of one; blocks, for a worker thread."""
-        save_topics(self._logs.path, topics)
-        self._make_partitions(topic)
+        """Write all topics down and make the logs of one; blocks, for a worker thread."""
+        self._state.write(topics)
+        self._make_logs(topic)
 
-    def _make_partitions(self, topic: TopicMetadata) -> None:
-        """Make the partitions that are not there yet; blocks, for a worker thread."""
+    def _make_logs(self, topic: TopicMetadata) -> None:
+        """Make the logs that are not there yet; blocks, for a worker thread."""
+        logs = self._logs
         for index in range(len(topic.partitions)):
-            if self._logs.topic_id(topic.name, index) not in {None, topic.topic_id}:
+            if logs.topic_id(topic.name, index) not in {None, topic.topic_id}:
                 raise KafkaError(
                     ErrorCode.KAFKA_STORAGE_ERROR,
-                    f"{self._logs.path / topic.name}-{index} holds another topic of that name",
+                    f"{logs.path / topic.name}-{index} holds another topic of that name",
                 )
-            self._replicas.create_partition(topic.name, index, topic.topic_id, topic.configs)
+            if logs.get_log(topic.name, index) is not None or (topic.name, index) in logs.failures:
+                continue  # one that could not be opened makes a partition that refuses every use
+            try:
+                logs.create_log(topic.name, index, topic.topic_id, topic.configs)
+            except (StorageError, OSError) as error:
+                raise to_kafka_error(error) from error
 
     async def _unmake(self, topic: TopicMetadata, *, from_index: int = 0) -> None:
         """Take back what was made of a topic that could not be completed, or enlarged."""
-        self._delete_partitions(topic, from_index=from_index)
         for index in range(from_index, len(topic.partitions)):
-            if self._logs.get_log(topic.name, index) is None:
-                self._remove_unfinished(topic, index)
+            try:
+                # Not what another topic of the name has left there.
+                if self._logs.topic_id(topic.name, index) in {None, topic.topic_id}:
+                    self._logs.delete_log(topic.name, index)
+            except (StorageError, OSError) as error:
+                log.error("%s-%d: %s", topic.name, index, error)
         try:
-            await self._save()
+            await self._state.save()
         except OSError as error:
             log.error("topics.json still has what was added to %s: %s", topic.name, error)
 
-    def _remove_unfinished(self, topic: TopicMetadata, index: int) -> None:
-        """Remove a directory that got no log, so that the name can be used again."""
-        try:
-            if self._logs.topic_id(topic.name, index) in {None, topic.topic_id}:
-                self._logs.delete_log(topic.name, index)
-        except (StorageError, OSError) as error:
-            log.error("%s-%d: %s", topic.name, index, error)
-
-    def _delete_partitions(self, topic: TopicMetadata, *, from_index: int = 0) -> KafkaError | None:
-        """Take partitions out of service; the last failure, if a directory stays."""
+    def _delete_logs(self, topic: TopicMetadata) -> KafkaError | None:
+        """Take logs out of the store; the last failure, if a directory stays."""
         failure = None
-        for index in range(from_index, len(topic.partitions)):
+        for index in range(len(topic.partitions)):
             try:
-                self._replicas.delete_partition(topic.name, index)
-            except KafkaError as error:
+                self._logs.delete_log(topic.name, index)
+            except OSError as error:
                 log.error("%s-%d: %s", topic.name, index, error)
-                failure = error
+                failure = to_kafka_error(error)
         return failure
-
-    def _lead(self, topic: TopicMetadata) -> None:
-        """Lead with an epoch that is new, whatever ``topics.json`` may have forgotten."""
-        for index, state in enumerate(topic.partitions):
-            found = self._logs.get_log(topic.name, index)
-            known = -1 if found is None else found.leader_epochs.latest_epoch
-            state.leader_id = self._node_id
-            state.leader_epoch = max(state.leader_epoch, known) + 1
-        self._set_leadership(topic)
-
-    def _set_leadership(self, topic: TopicMetadata, *, from_index: int = 0) -> None:
-        for index, state in islice(enumerate(topic.partitions), from_index, None):
-            partition = self._replicas.get_partition(topic.name, index)
-            assert partition is not None
-            partition.set_leadership(
-                leader_id=state.leader_id,
-                leader_epoch=state.leader_epoch,
-                isr=state.isr,
-                replicas=state.replicas,
-            )
-
-    async def _save(self, changed: Mapping[str, TopicMetadata] | None = None) -> None:
-        """Write all topics down; the lock keeps them from changing meanwhile."""
-        topics = self._metadata.with_changed(changed or {})
-        await trio.to_thread.run_sync(save_topics, self._logs.path, topics)
 
 
 def _check_increase(topic: TopicMetadata, count: int) -> None:

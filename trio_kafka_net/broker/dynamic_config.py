@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
+import attrs
 import trio
 
 from trio_kafka_net.config import BrokerConfig
@@ -60,11 +61,38 @@ class Reconfigurable(Protocol):
         """Apply ``new``."""
 
 
+class _Shared:
+    """The file of a store, and the brokers that go by it."""
+
+    def __init__(self, path: Path, stored: Mapping[str, Texts]) -> None:
+        self.path = path
+        self.stored = stored
+        self.members: list[DynamicConfig] = []
+        self.changing = trio.Lock()
+
+    async def save(self, stored: Mapping[str, Texts]) -> None:
+        document = {"version": _FILE_VERSION, "brokers": stored}
+        content = json.dumps(document, indent=1).encode() + b"\n"
+        try:
+            await trio.to_thread.run_sync(write_atomically, self.path, content)
+        except OSError as error:
+            log.error("%s could not be written: %s", self.path, error)
+            raise KafkaError(
+                ErrorCode.KAFKA_STORAGE_ERROR, "the change could not be stored"
+            ) from error
+        self.stored = stored
+
+
 class DynamicConfig:
     """What is set for all brokers and for this one, and what holds."""
 
     def __init__(
-        self, static: BrokerConfig, path: Path, stored: Mapping[str, Texts] | None = None
+        self,
+        static: BrokerConfig,
+        path: Path,
+        stored: Mapping[str, Texts] | None = None,
+        *,
+        shared: _Shared | None = None,
     ) -> None:
         """Begin with what was stored; ``load`` reads it.
 
@@ -72,6 +100,7 @@ class DynamicConfig:
             static: the configuration of the start.
             path: the file that keeps changes.
             stored: {scope: {key: text}}.
+            shared: the file in place of both, for ``of_another_broker``.
         """
         self.static = static
         """The configuration of the start."""
@@ -79,13 +108,13 @@ class DynamicConfig:
         """The scope of this broker."""
         self.static_texts = static_texts(static)
         """{key: text} of what ``static`` says beside the defaults."""
-        self._path = path
+        self._shared = _Shared(path, stored or {}) if shared is None else shared
+        self._shared.members.append(self)
         self._layers: dict[str, dict[str, str]] = {ALL_BROKERS: {}, self.node_scope: {}}
         self._reconfigurables: list[Reconfigurable] = []
-        self._changing = trio.Lock()
         self.current = static
         """The configuration in force."""
-        self._take_over(stored or {})
+        self._take_over(self._shared.stored)
 
     @classmethod
     def load(cls, static: BrokerConfig, data_dir: Path) -> DynamicConfig:
@@ -110,6 +139,14 @@ class DynamicConfig:
             raise StorageError(f"{path} is damaged: {error!r}") from error
         return cls(static, path, stored)
 
+    def of_another_broker(self, static: BrokerConfig) -> DynamicConfig:
+        """What holds for another broker that goes by the same file."""
+        return DynamicConfig(static, self._shared.path, shared=self._shared)
+
+    def leave(self) -> None:
+        """Hear of no more changes, because the broker is gone."""
+        self._shared.members.remove(self)
+
     def texts(self, scope: str) -> Texts:
         """What is set at run time for ``ALL_BROKERS`` or for ``node_scope``: {key: text}."""
         return self._layers[scope]
@@ -133,25 +170,32 @@ class DynamicConfig:
         Cancellation: the change holds as a whole or not at all; some of it may hold from the next
             start only.
         """
-        async with self._changing:
+        async with self._shared.changing:
             asked = change(dict(self._layers[scope]))
             wanted = {canonical_key(key): text for key, text in asked.items()}
             _check_keys(wanted)
-            layers = {**self._layers, scope: wanted}
-            old = self.current
-            try:
-                new = self._in_force(layers)
-                for each in self._reconfigurables:
-                    await each.validate(old, new)
-            except ConfigError as error:
-                raise KafkaError(ErrorCode.INVALID_REQUEST, str(error)) from error
+            members = [self] if scope else list(self._shared.members)
+            plans = [await each._plan({**each._layers, scope: wanted}) for each in members]
             if validate_only:
                 return
-            await self._save(layers)
-            self._layers, self.current = layers, new
+            await self._shared.save({**self._shared.stored, **self._layers, scope: wanted})
             log.info("set at run time for %s: %s", scope or "all brokers", ", ".join(wanted) or "-")
+            for plan in plans:
+                plan.member._layers, plan.member.current = plan.layers, plan.new
+            for plan in plans:
+                for reconfigurable in plan.member._reconfigurables:
+                    await _apply(reconfigurable, plan.old, plan.new)
+
+    async def _plan(self, layers: dict[str, dict[str, str]]) -> _Plan:
+        """What would hold with these layers, if everybody can go by it."""
+        old = self.current
+        try:
+            new = self._in_force(layers)
             for each in self._reconfigurables:
-                await _apply(each, old, new)
+                await each.validate(old, new)
+        except ConfigError as error:
+            raise KafkaError(ErrorCode.INVALID_REQUEST, str(error)) from error
+        return _Plan(self, layers, old, new)
 
     def _take_over(self, stored: Mapping[str, Texts]) -> None:
         """Add the stored values one by one, as often as one that failed may have become valid."""
@@ -176,21 +220,20 @@ class DynamicConfig:
                 break
             pending = left
         for _, key, _ in pending:
-            log.error("%s: ignored: %s", self._path, refused[key])
+            log.error("%s: ignored: %s", self._shared.path, refused[key])
 
     def _in_force(self, layers: Mapping[str, Texts]) -> BrokerConfig:
         return overlay(self.static, [layers[ALL_BROKERS], layers[self.node_scope]])
 
-    async def _save(self, layers: Mapping[str, Texts]) -> None:
-        document = {"version": _FILE_VERSION, "brokers": layers}
-        content = json.dumps(document, indent=1).encode() + b"\n"
-        try:
-            await trio.to_thread.run_sync(write_atomically, self._path, content)
-        except OSError as error:
-            log.error("%s could not be written: %s", self._path, error)
-            raise KafkaError(
-                ErrorCode.KAFKA_STORAGE_ERROR, "the change could not be stored"
-            ) from error
+
+@attrs.frozen
+class _Plan:
+    """A change as it is for one broker."""
+
+    member: DynamicConfig
+    layers: dict[str, dict[str, str]]
+    old: BrokerConfig
+    new: BrokerConfig
 
 
 async def _apply(reconfigurable: Reconfigurable, old: BrokerConfig, new: BrokerConfig) -> None:

@@ -1,7 +1,10 @@
-"""This broker: who it is, what it stores, and where it can be reached.
+"""This broker: who it is, what it leads, and where it can be reached.
 
 What API handlers are given. It has no sockets and no APIs; the composition root
 (``broker_server``) puts the network layer in front of it and tells it its addresses.
+
+What it keeps is in a ``ClusterStore``, and what it leads and knows of the cluster comes from a
+``Controller``. Several brokers of a process share both; one broker alone has its own.
 
 Clock and randomness come from outside, so that a simulation can replace both.
 """
@@ -12,33 +15,33 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping
 
 import attrs
 import trio
 
 from trio_kafka_net.config import BrokerConfig
-from trio_kafka_net.errors import ConfigError, KafkaError, StorageError
+from trio_kafka_net.errors import ConfigError, KafkaError, RemoteProtocolError
+from trio_kafka_net.protocol.message import Message
+from trio_kafka_net.protocol.messages.controlled_shutdown import (
+    ControlledShutdownRequest,
+    ControlledShutdownResponse,
+)
 
-from .client_quotas import ClientQuotas
+from .cluster_state import DeliveryWait
+from .cluster_store import ClusterStore, log_defaults, storage_errors
 from .controller import Controller, TopicDefaults
+from .controller_channel import ANSWER_SECONDS, DirectTransport, Transport
+from .controller_requests import ControllerRequests
 from .coordinator.group_coordinator import GroupCoordinator
 from .coordinator.offset_expiry import OffsetExpiry
 from .coordinator.offset_store import OffsetStore
-from .dynamic_config import DynamicConfig
-from .log.data_dir import in_memory_data_dir
-from .log.log_config import LogConfig
-from .log.log_manager import LogManager, LogManagerConfig
-from .metadata_cache import BrokerMetadata, Endpoint, MetadataCache, TopicMetadata
-from .producer_ids import ProducerIds
+from .leaderships import Registration
+from .metadata_cache import Endpoint, MetadataCache
 from .replica_manager import ReplicaManager
 from .throttler import Throttler
 
 log = logging.getLogger(__name__)
-
-_CLOSE_SECONDS = 60
-"""How long the last flush may take before it is left to the recovery of the next start."""
 
 
 def wall_clock_ms() -> int:
@@ -70,61 +73,62 @@ class LocalBroker:
 
     def __init__(
         self,
-        dynamic_config: DynamicConfig,
-        log_manager: LogManager,
-        metadata: MetadataCache,
-        quotas: ClientQuotas,
+        static: BrokerConfig,
+        store: ClusterStore,
+        controller: Controller,
         *,
         now_ms: Callable[[], int],
         new_uuid: Callable[[], bytes],
-        cleanup: contextlib.ExitStack,
+        owns_store: bool = False,
     ) -> None:
-        """Use ``LocalBroker.open``, which has the data directory ready."""
-        self.dynamic_config = dynamic_config
-        """What was set at run time, and who is told of changes."""
-        self.config = config = dynamic_config.current
+        """Know nothing of the cluster yet; see ``register``.
+
+        Args:
+            static: the configuration of its start.
+            store: what is kept, perhaps with other brokers.
+            controller: decides what this broker leads.
+            now_ms: the clock, ms since the epoch.
+            new_uuid: makes 16 random bytes.
+            owns_store: whether store and controller end with this broker.
+        """
+        self.dynamic_config, self.quotas = store.settings_of(static)
+        self.config = config = self.dynamic_config.current
         """The configuration in force."""
         self.node_id = config.node_id
-        self.cluster_id = log_manager.cluster_id
-        self.metadata = metadata
-        """Topics and brokers, as this node sees them."""
-        self.replicas = ReplicaManager(log_manager, node_id=config.node_id)
-        """Partitions that have their log here."""
-        self.controller = Controller(
-            config.node_id,
-            metadata,
-            self.replicas,
-            defaults=TopicDefaults(
-                partitions=config.num_partitions,
-                replication_factor=config.default_replication_factor,
-            ),
-            new_uuid=new_uuid,
-        )
+        self.cluster_id = store.logs.cluster_id
+        self.owns_store = owns_store
+        """Whether store and controller end with this broker."""
+        self.store = store
+        """What is kept, perhaps with other brokers."""
+        self.controller = controller
         """Makes, changes and deletes topics."""
-        dynamic_config.subscribe(self)
-        self.producer_ids = ProducerIds(log_manager.path)
+        self.metadata = MetadataCache()
+        """Topics and brokers, as this broker has heard of them."""
+        self.replicas = ReplicaManager(
+            store.logs, node_id=config.node_id, followers=store.followers
+        )
+        """Partitions that this broker has replicas of."""
+        store.followers.on_release.append(self.replicas.advance)
+        self.producer_ids = store.producer_ids
         """Ids for idempotent producers."""
         self.now_ms = now_ms
         """The clock, ms since the epoch."""
-        self.offsets = OffsetStore(
-            config.offsets, self.controller, metadata, self.replicas, now_ms=now_ms
-        )
+        self.offsets = OffsetStore(config.offsets, controller, self.replicas, now_ms=now_ms)
         """What groups have committed."""
         self.groups = GroupCoordinator(
             config.groups, self.offsets, now_ms=now_ms, new_uuid=new_uuid
         )
         """Consumer groups and their members."""
         self.offsets.groups = self.groups
-        self.quotas = quotas
-        """What clients may use up."""
+        self.controller_requests = ControllerRequests(self.metadata, self.replicas, self.offsets)
+        """Carries out what the controller decides."""
+        self.controller_requests.on_topic_deleted.append(self.offsets.forget_topic)
         self.throttler = Throttler()
         """Holds those back that are over their quotas."""
-        self._log_manager = log_manager
         self._is_stopping = False
         # Requests that wait for records, each with the scope that ends its wait.
         self._long_polls: set[trio.CancelScope] = set()
-        self._cleanup = cleanup
-        self._is_closed = False
+        self.dynamic_config.subscribe(self)
 
     @classmethod
     async def open(
@@ -133,13 +137,15 @@ class LocalBroker:
         *,
         now_ms: Callable[[], int] = wall_clock_ms,
         new_uuid: Callable[[], bytes] = random_uuid,
+        registers: bool = True,
     ) -> LocalBroker:
-        """Take possession of the data directory and recover what is in it.
+        """Have a broker with a store and a controller of its own.
 
         Args:
             config: of the broker.
             now_ms: the clock, ms since the epoch.
             new_uuid: makes 16 random bytes.
+            registers: whether it takes part at once, without endpoints; else call ``register``.
 
         Raises:
             ConfigError: more than one data directory.
@@ -148,36 +154,127 @@ class LocalBroker:
 
         Cancellation: the directory is given back.
         """
-        if len(config.log_dirs) != 1 and not config.trio_in_memory:
-            raise ConfigError(f"log.dirs={','.join(config.log_dirs)}: must be one directory")
-        cleanup = contextlib.ExitStack()
+        store = await ClusterStore.open(config, now_ms=now_ms, new_uuid=new_uuid)
         try:
-            directory = (
-                cleanup.enter_context(in_memory_data_dir())
-                if config.trio_in_memory
-                else Path(config.log_dirs[0])
-            )
-            dynamic_config, log_manager, metadata, quotas = await trio.to_thread.run_sync(
-                _open_logs, config, directory, now_ms, new_uuid
-            )
-            cleanup.callback(log_manager.close)
-            broker = cls(
-                dynamic_config,
-                log_manager,
-                metadata,
-                quotas,
-                now_ms=now_ms,
-                new_uuid=new_uuid,
-                cleanup=cleanup,
-            )
-            await broker.controller.start()
-        except (OSError, KafkaError) as error:
-            cleanup.close()
-            raise StorageError(f"{','.join(config.log_dirs)}: {error}") from error
+            with storage_errors(config):
+                controller = await start_controller(store, config, new_uuid=new_uuid)
+                broker = cls(
+                    config, store, controller, now_ms=now_ms, new_uuid=new_uuid, owns_store=True
+                )
+                if registers:
+                    await broker.register()
         except BaseException:
-            cleanup.close()
+            await store.close()
             raise
         return broker
+
+    # Its place in the cluster
+
+    def registration(
+        self,
+        endpoints: Mapping[str, Endpoint] | None = None,
+        transport: Transport | None = None,
+    ) -> Registration:
+        """What the controller has to know of this broker; see ``register``."""
+        return Registration(
+            self.node_id,
+            endpoints or {},
+            transport or DirectTransport(self._answer),
+            self.config.broker_rack,
+        )
+
+    async def register(
+        self,
+        endpoints: Mapping[str, Endpoint] | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        """Take part in the cluster; returns when this broker leads what it shall lead.
+
+        Args:
+            endpoints: {listener name: where clients find it}.
+            transport: how the controller reaches it; directly, if not given.
+
+        Raises:
+            OSError: the leaderships could not be saved.
+            KafkaError: REQUEST_TIMED_OUT, the controller could not reach it.
+
+        Cancellation: call ``leave``.
+        """
+        registration = self.registration(endpoints, transport)
+        (epoch,) = await self.controller.leaderships.register(registration)
+        self.controller_requests.broker_epoch = epoch
+
+    async def relieve(self) -> None:
+        """Ask the controller to give the leaderships of this broker to others.
+
+        What nobody can take over is led to the end, and a failure is logged: the leaderships move
+        when this broker is gone.
+
+        Cancellation: some may have moved.
+        Source: Kafka ``KafkaServer.controlledShutdown`` (3.9).
+        """
+        transport = self.controller.transport()
+        epoch = self.controller_requests.broker_epoch
+        request = ControlledShutdownRequest(broker_id=self.node_id, broker_epoch=epoch)
+        try:
+            with trio.fail_after(ANSWER_SECONDS):
+                response = await transport.ask(request)
+        except (
+            OSError,
+            trio.BrokenResourceError,
+            trio.TooSlowError,
+            KafkaError,
+            RemoteProtocolError,
+        ) as error:
+            log.warning("broker %d could not be relieved: %s", self.node_id, error)
+            return
+        finally:
+            transport.close()
+        remaining = len(response.remaining_partitions)
+        if response.error_code or remaining:
+            log.warning(
+                "controlled shutdown: error code %d, %d partitions that nobody takes over",
+                response.error_code,
+                remaining,
+            )
+
+    async def controlled_shutdown(
+        self, request: ControlledShutdownRequest, wait: DeliveryWait
+    ) -> ControlledShutdownResponse:
+        """Have the controller relieve a broker of its leaderships.
+
+        Args:
+            request: says which broker.
+            wait: how to wait until all brokers have heard of it.
+
+        Raises:
+            KafkaError: as ``Leaderships.controlled_shutdown``.
+
+        Cancellation: as there.
+        """
+        remaining = await self.controller.leaderships.controlled_shutdown(
+            request.broker_id, request.broker_epoch, wait
+        )
+        return ControlledShutdownResponse(
+            remaining_partitions=[
+                ControlledShutdownResponse.RemainingPartition(
+                    topic_name=name, partition_index=index
+                )
+                for name, index in remaining
+            ]
+        )
+
+    async def _answer(self, request: Message) -> Message:
+        """Carry out what came without a connection."""
+        if isinstance(request, ControlledShutdownRequest):
+            return await self.controlled_shutdown(request, DeliveryWait())
+        return await self.controller_requests.handle(request)
+
+    def abandon(self) -> None:
+        """Let go of what this broker shares with others, because it is gone."""
+        self.dynamic_config.leave()
+        self.quotas.leave()
+        self.store.followers.on_release.remove(self.replicas.advance)
 
     async def validate(self, old: BrokerConfig, new: BrokerConfig) -> None:
         """Refuse defaults that the log cannot have.
@@ -200,12 +297,8 @@ class LocalBroker:
         """
         self.config = new
         if new.log != old.log:
-            self._log_manager.cleaner.config = new.log
+            self.store.logs.cleaner.config = new.log
             await self.controller.use_log_defaults(log_defaults(new))
-
-    def advertise(self, endpoints: dict[str, Endpoint]) -> None:
-        """Tell clients where this broker is: {listener name: endpoint}."""
-        self.metadata.add_broker(BrokerMetadata(self.node_id, endpoints))
 
     def endpoint(self, listener_name: str) -> Endpoint:
         """Where clients of a listener find this broker.
@@ -267,88 +360,60 @@ class LocalBroker:
     ) -> None:
         """Run what a broker does beside its requests, until cancelled.
 
-        That is: flush logs, apply retention and compact, look after groups and their offsets, let
-        throttled clients go on.
+        That is: look after groups and their offsets, let throttled clients go on; if the store is
+        its own, also deliver the controller's decisions, flush logs, apply retention and compact.
 
         Cancellation: what a worker thread has begun is completed first.
         """
         async with trio.open_nursery() as services:
+            if self.owns_store:
+                await services.start(self.controller.run)
+                await services.start(self.store.logs.run)
             services.start_soon(self.throttler.run)
             services.start_soon(self._keep_offsets)
             await services.start(self.groups.run)
-            await services.start(self._log_manager.run)
             task_status.started()
 
     async def _keep_offsets(self) -> None:
-        await self.offsets.load()
-        await OffsetExpiry(self.offsets, self.now_ms).run()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.offsets.run)
+            nursery.start_soon(OffsetExpiry(self.offsets, self.now_ms).run)
 
     async def close(self) -> None:
-        """Flush and close every log, and give the data directory back; once.
+        """Give back what is this broker's; the last flush, if the store is its own; once.
 
         Raises:
             StorageError: the checkpoints could not be written; the next start recovers.
 
         Cancellation: not delivered while it flushes, for up to a minute.
         """
-        if self._is_closed:
-            return
-        self._is_closed = True
-        # The one shield: what was acknowledged shall be on the disk even when the stop is cut.
-        with trio.move_on_after(_CLOSE_SECONDS, shield=True):
-            try:
-                await trio.to_thread.run_sync(self._cleanup.close)
-            except OSError as error:
-                raise StorageError(f"not closed cleanly: {error}") from error
+        if self.owns_store:
+            await self.store.close()
 
 
-def log_defaults(config: BrokerConfig) -> LogConfig:
-    """What a log goes by if its topic says nothing.
+async def start_controller(
+    store: ClusterStore, config: BrokerConfig, *, new_uuid: Callable[[], bytes]
+) -> Controller:
+    """Have a controller over a store, ready for brokers to register.
+
+    Args:
+        store: what it decides about.
+        config: says what new topics get.
+        new_uuid: makes 16 random bytes.
 
     Raises:
-        KafkaError: INVALID_CONFIG, the log cannot have that.
+        KafkaError: KAFKA_STORAGE_ERROR, as ``Controller.start``.
+        OSError: the same.
+
+    Cancellation: some logs that were missing may have been made.
     """
-    return LogConfig().with_topic_configs(config.log.topic_defaults)
-
-
-def _open_logs(
-    static: BrokerConfig,
-    directory: Path,
-    now_ms: Callable[[], int],
-    new_uuid: Callable[[], bytes],
-) -> tuple[DynamicConfig, LogManager, MetadataCache, ClientQuotas]:
-    """Open the data directory; blocks, for a worker thread."""
-    dynamic_config = DynamicConfig.load(static, directory)
-    config = dynamic_config.current
-    metadata = MetadataCache.load(directory)
-    quotas = ClientQuotas.load(directory, config)
-    defaults = log_defaults(config)
-    for topic in metadata:
-        topic.configs = _valid_configs(topic, defaults)
-    log_manager = LogManager.open(
-        LogManagerConfig(
-            data_dir=directory,
-            node_id=config.node_id,
-            cluster_id=config.cluster_id,
-            log=defaults,
-            retention_check_interval_ms=config.log_retention_check_interval_ms,
-            cleaner=config.log,
+    controller = Controller(
+        store.state,
+        defaults=TopicDefaults(
+            partitions=config.num_partitions,
+            replication_factor=config.default_replication_factor,
         ),
-        {topic.name: topic.configs for topic in metadata},
-        now_ms=now_ms,
         new_uuid=new_uuid,
     )
-    return dynamic_config, log_manager, metadata, quotas
-
-
-def _valid_configs(topic: TopicMetadata, defaults: LogConfig) -> dict[str, str]:
-    """What a topic sets, without what another release may have allowed."""
-    valid = {}
-    for name, text in topic.configs.items():
-        try:
-            defaults.with_topic_configs({name: text})
-        except KafkaError as error:
-            log.error("topic %s: setting ignored: %s", topic.name, error.message)
-        else:
-            valid[name] = text
-    return valid
+    await controller.start()
+    return controller

@@ -1,37 +1,25 @@
-"""Topics and brokers as this node sees them.
+"""Topics and brokers as somebody sees them.
 
-Topics survive a restart in ``topics.json`` in the data directory. Kafka keeps them in a metadata
-log of its own, replicated by a quorum; one node needs neither, and a small readable file that
-is replaced as a whole can be looked at, backed up and repaired with an editor. The partitions'
-directories alone would not do: they know neither settings nor leader epochs, nor how many
-partitions a topic was meant to have. ``partition.metadata`` ties every directory to its topic.
+The controller has one that is the truth (``topics_file`` keeps its topics). Every broker has its
+own, which it only knows from the controller's requests, so it may be behind for a moment.
 
 Source: Kafka ``MetadataCache``, ``Topic`` (4.0).
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import attrs
 
-from trio_kafka_net.broker.log.checkpoints import (
-    uuid_from_text,
-    uuid_to_text,
-    write_atomically,
-)
-from trio_kafka_net.errors import KafkaError, StorageError
+from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
 
-TOPICS_FILE = "topics.json"
 INTERNAL_TOPICS = frozenset({"__consumer_offsets", "__transaction_state", "__share_group_state"})
 """Topics that clients read but do not make or write."""
 
-_FILE_VERSION = 1
+NO_LEADER = -1
 _MAX_NAME_LENGTH = 249
 _LEGAL_NAME = re.compile(r"[a-zA-Z0-9._-]+")
 
@@ -66,6 +54,10 @@ class PartitionMetadata:
     """Node id, -1 if nobody leads."""
     leader_epoch: int = 0
     """Counts leaderships."""
+    partition_epoch: int = 0
+    """Counts changes of any kind."""
+    offline_replicas: tuple[int, ...] = ()
+    """Node ids of replicas whose brokers are gone; told to brokers, never kept."""
 
 
 @attrs.define
@@ -78,7 +70,7 @@ class TopicMetadata:
     partitions: list[PartitionMetadata]
     """By their index."""
     configs: dict[str, str] = attrs.field(factory=dict)
-    """{Kafka's name: value}, what the topic sets itself."""
+    """{Kafka's name: value}, what the topic sets itself; only the controller knows it."""
 
     @property
     def is_internal(self) -> bool:
@@ -120,11 +112,13 @@ class MetadataCache:
 
     def __init__(self, topics: Iterable[TopicMetadata] = ()) -> None:
         """Begin with topics and without brokers."""
+        self.controller_id = -1
+        """Node id of the broker that stands for the controller, -1 if none does."""
         self._brokers: dict[int, BrokerMetadata] = {}
         self._topics: dict[str, TopicMetadata] = {}
         self._names_by_id: dict[bytes, str] = {}
         for topic in topics:
-            self._add(topic)
+            self.add(topic)
 
     # Brokers
 
@@ -140,6 +134,10 @@ class MetadataCache:
     def remove_broker(self, node_id: int) -> None:
         """Forget a broker; nothing happens if it is not known."""
         self._brokers.pop(node_id, None)
+
+    def set_brokers(self, brokers: Iterable[BrokerMetadata]) -> None:
+        """Know these brokers and no others."""
+        self._brokers = {broker.node_id: broker for broker in brokers}
 
     def endpoint(self, node_id: int, listener_name: str) -> Endpoint | None:
         """Where a broker listens, if it is known and has that listener."""
@@ -209,17 +207,7 @@ class MetadataCache:
         if not assignments:
             raise KafkaError(ErrorCode.INVALID_PARTITIONS, "a topic has at least one partition")
         topic = TopicMetadata(name, topic_id, new_partitions(assignments), dict(configs or {}))
-        self._add(topic)
-        return topic
-
-    def add_partitions(self, name: str, assignments: Sequence[Sequence[int]]) -> TopicMetadata:
-        """Add partitions to a topic, after those it has.
-
-        Raises:
-            KafkaError: UNKNOWN_TOPIC_OR_PARTITION.
-        """
-        topic = self.topic_or_raise(name)
-        topic.partitions += new_partitions(assignments)
+        self.add(topic)
         return topic
 
     def remove_topic(self, name: str) -> TopicMetadata:
@@ -246,50 +234,39 @@ class MetadataCache:
             )
         return topic
 
-    def _add(self, topic: TopicMetadata) -> None:
+    def set_partitions(
+        self, name: str, topic_id: bytes, partitions: Mapping[int, PartitionMetadata]
+    ) -> None:
+        """Take over what the controller told of a topic; what it did not tell stays.
+
+        Args:
+            name: of the topic; one of that name and another id is replaced.
+            topic_id: 16 bytes.
+            partitions: {index: state}; beyond those that are known only without gaps, for nobody
+                could say anything of a partition in between.
+        """
+        topic = self._topics.get(name)
+        if topic is None or topic.topic_id != topic_id:
+            if topic is not None:
+                self.remove_topic(name)
+            topic = TopicMetadata(name, topic_id, [])
+            self.add(topic)
+        for index in sorted(partitions):
+            if 0 <= index < len(topic.partitions):
+                topic.partitions[index] = partitions[index]
+            elif index == len(topic.partitions):
+                topic.partitions.append(partitions[index])
+        if not topic.partitions:
+            self.remove_topic(name)
+
+    def add(self, topic: TopicMetadata) -> None:
+        """Add a topic whose name and id are new."""
         self._topics[topic.name] = topic
         self._names_by_id[topic.topic_id] = topic.name
-
-    # The file
-
-    @classmethod
-    def load(cls, data_dir: Path) -> MetadataCache:
-        """Read ``topics.json`` of a data directory; no topics if there is none.
-
-        Raises:
-            StorageError: the file is damaged.
-            OSError: it could not be read.
-        """
-        path = data_dir / TOPICS_FILE
-        try:
-            document = json.loads(path.read_bytes())
-            if document["version"] != _FILE_VERSION:
-                raise ValueError(f"version {document['version']} is not {_FILE_VERSION}")
-            return cls([_topic_from_json(entry) for entry in document["topics"]])
-        except FileNotFoundError:
-            return cls()
-        except (ValueError, LookupError, TypeError, AttributeError, KafkaError) as exc:
-            raise StorageError(f"{path} is damaged: {exc!r}") from exc
 
     def with_changed(self, changed: Mapping[str, TopicMetadata]) -> list[TopicMetadata]:
         """The topics, those in ``changed`` ({name: topic}) in place of the present ones."""
         return [changed.get(topic.name, topic) for topic in self]
-
-
-def save_topics(data_dir: Path, topics: Iterable[TopicMetadata]) -> None:
-    """Replace ``topics.json``; blocks, for a worker thread.
-
-    Args:
-        data_dir: the data directory.
-        topics: all of them; nobody may change them meanwhile.
-
-    Raises:
-        OSError: the old content is still there.
-    """
-    # A line for each topic: good to read, and quick to write where there are thousands.
-    lines = ",\n".join(json.dumps(_topic_to_json(topic)) for topic in topics)
-    content = f'{{"version": {_FILE_VERSION}, "topics": [\n{lines}\n]}}\n'
-    write_atomically(data_dir / TOPICS_FILE, content.encode())
 
 
 def new_partitions(assignments: Sequence[Sequence[int]]) -> list[PartitionMetadata]:
@@ -298,38 +275,3 @@ def new_partitions(assignments: Sequence[Sequence[int]]) -> list[PartitionMetada
         PartitionMetadata(replicas=tuple(nodes), isr=tuple(nodes), leader_id=nodes[0])
         for nodes in assignments
     ]
-
-
-def _topic_to_json(topic: TopicMetadata) -> dict[str, Any]:
-    return {
-        "name": topic.name,
-        "id": uuid_to_text(topic.topic_id),
-        "configs": topic.configs,
-        "partitions": [
-            {
-                "replicas": partition.replicas,
-                "isr": partition.isr,
-                "leader_id": partition.leader_id,
-                "leader_epoch": partition.leader_epoch,
-            }
-            for partition in topic.partitions
-        ],
-    }
-
-
-def _topic_from_json(entry: dict[str, Any]) -> TopicMetadata:
-    validate_topic_name(entry["name"])
-    return TopicMetadata(
-        name=entry["name"],
-        topic_id=uuid_from_text(entry["id"]),
-        configs={str(name): str(value) for name, value in entry["configs"].items()},
-        partitions=[
-            PartitionMetadata(
-                replicas=tuple(map(int, partition["replicas"])),
-                isr=tuple(map(int, partition["isr"])),
-                leader_id=int(partition["leader_id"]),
-                leader_epoch=int(partition["leader_epoch"]),
-            )
-            for partition in entry["partitions"]
-        ],
-    )

@@ -20,7 +20,9 @@ from trio_kafka_net.network.framing import FileRegion
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.records import HEADER_BYTES, parse_header
 
-NO_LEADER = -1
+from .followers import Followers
+from .metadata_cache import NO_LEADER
+
 ANY_EPOCH = -1
 """A request's leader epoch when the client does not know one."""
 ACKS_ALL = -1
@@ -38,6 +40,7 @@ class Partition:
         *,
         node_id: int,
         purgatory: Purgatory,
+        followers: Followers | None = None,
     ) -> None:
         """Begin without a leader.
 
@@ -48,6 +51,7 @@ class Partition:
             log: its log; None if it could not be opened, so that every use is refused.
             node_id: of this broker.
             purgatory: where requests wait; this partition's key is (topic, index).
+            followers: how far other replicas have come; None if nobody knows.
         """
         self.topic = topic
         self.index = index
@@ -58,6 +62,8 @@ class Partition:
         """Node id of the leader, -1 if there is none."""
         self.leader_epoch = 0
         """Counts leaderships."""
+        self.partition_epoch = -1
+        """Counts changes of any kind."""
         self.replicas: tuple[int, ...] = ()
         """Node ids that should have the log, the preferred leader first."""
         self.isr: tuple[int, ...] = ()
@@ -65,6 +71,7 @@ class Partition:
         self._log = log
         self._node_id = node_id
         self._purgatory = purgatory
+        self._followers = followers
 
     @property
     def log(self) -> UnifiedLog:
@@ -111,23 +118,26 @@ class Partition:
         leader_epoch: int,
         isr: Sequence[int],
         replicas: Sequence[int],
+        partition_epoch: int = 0,
     ) -> bool:
         """Take over what the controller decided; wakes whoever waits.
 
         Returns:
-            False if the epoch is older than the known one, and nothing was changed.
+            False if the decision is older than the known one, and nothing was changed.
 
         Source: Kafka ``Partition.makeLeader``, ``makeFollower``.
         """
-        if leader_epoch < self.leader_epoch:
+        decision = leader_epoch, partition_epoch
+        if decision < (self.leader_epoch, self.partition_epoch):
             return False
         self.leader_id = leader_id
-        self.leader_epoch = leader_epoch
+        self.leader_epoch, self.partition_epoch = decision
         self.isr = tuple(isr)
         self.replicas = tuple(replicas)
         if self.is_leader and self._log is not None:
+            # From here on an older leader, who may not have heard of it, can append no more.
             self._log.leader_epochs.assign(leader_epoch, self._log.log_end_offset)
-            self._advance_alone(self._log)
+            self._advance(self._log)
         self._purgatory.notify(self.key)
         return True
 
@@ -175,6 +185,11 @@ class Partition:
         if self.leader_id != self._node_id:
             self.check_leadership()
         log = self.log
+        if self.leader_epoch < log.leader_epochs.latest_epoch:
+            raise KafkaError(
+                ErrorCode.NOT_LEADER_OR_FOLLOWER,
+                f"{self.topic}-{self.index} has a newer leader than this one",
+            )
         if required_acks == ACKS_ALL and len(self.isr) < log.config.min_insync_replicas:
             raise KafkaError(
                 ErrorCode.NOT_ENOUGH_REPLICAS,
@@ -185,7 +200,7 @@ class Partition:
         except LogDirFailedError:
             self._purgatory.notify(self.key)
             raise
-        self._advance_alone(log)
+        self._advance(log)
         self._purgatory.notify(self.key)
         return info
 
@@ -308,7 +323,8 @@ class Partition:
 
         Raises:
             KafkaError: NOT_LEADER_OR_FOLLOWER, leadership went elsewhere or the partition was
-                deleted. The records may or may not survive.
+                deleted; NOT_ENOUGH_REPLICAS_AFTER_APPEND, replicas went meanwhile. The records may
+                or may not survive.
 
         Cancellation: safe; the records stay appended.
         Checkpoints: none if they are replicated already.
@@ -319,8 +335,14 @@ class Partition:
             while True:
                 self.check_leadership()
                 if self.log.high_watermark >= offset:
-                    return
+                    break
                 await watch.wait()
+        needed = self.log.config.min_insync_replicas
+        if len(self.isr) < needed:
+            raise KafkaError(
+                ErrorCode.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+                f"{len(self.isr)} replicas in sync, {needed} are needed",
+            )
 
     def go_offline(self) -> None:
         """Lose leadership and log, because the partition is deleted; wakes whoever waits."""
@@ -328,10 +350,40 @@ class Partition:
         self._log = None
         self._purgatory.notify(self.key)
 
-    def _advance_alone(self, log: UnifiedLog) -> None:
-        """As the only replica in sync, the leader alone decides what is replicated."""
+    def check_topic_id(self, topic_id: bytes | None) -> None:
+        """Refuse what is about another topic of that name.
+
+        Args:
+            topic_id: 16 bytes, or None if nobody said.
+
+        Raises:
+            KafkaError: INCONSISTENT_TOPIC_ID.
+        """
+        if topic_id not in {None, self.topic_id}:
+            raise KafkaError(
+                ErrorCode.INCONSISTENT_TOPIC_ID,
+                f"{self.topic}-{self.index} belongs to another topic",
+            )
+
+    def resign(self) -> None:
+        """Lead no more; wakes whoever waits."""
+        self.leader_id = NO_LEADER
+        self._purgatory.notify(self.key)
+
+    def advance(self) -> None:
+        """Move the high watermark, because followers may have come further; wakes whoever waits."""
+        if self.is_leader and not self.is_offline:
+            self._advance(self.log)
+            self._purgatory.notify(self.key)
+
+    def _advance(self, log: UnifiedLog) -> None:
+        """Move the high watermark to where the last replica in sync has come."""
+        end = log.log_end_offset
         if len(self.isr) == 1:
-            log.high_watermark = log.log_end_offset
+            log.high_watermark = end
+        elif self._followers is not None:
+            end = self._followers.slowest(self.isr, self._node_id, self.key, end)
+            log.high_watermark = max(log.high_watermark, end)
 
     def _if_readable(self, found: FoundRecord | None) -> FoundRecord | None:
         if found is not None and found.offset < self.log.high_watermark:

@@ -9,7 +9,7 @@ Source: Kafka ``ReplicaManager`` (4.0).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from trio_kafka_net.broker.log.checkpoints import TopicPartition
 from trio_kafka_net.broker.log.log_manager import LogManager
@@ -24,6 +24,8 @@ from trio_kafka_net.errors import (
 )
 from trio_kafka_net.network.framing import FileRegion
 from trio_kafka_net.protocol.error_codes import ErrorCode
+
+from .followers import Followers
 
 
 def to_kafka_error(exc: StorageError | OSError) -> KafkaError:
@@ -43,17 +45,21 @@ def to_kafka_error(exc: StorageError | OSError) -> KafkaError:
 class ReplicaManager:
     """{(topic, index): partition}, over one log manager."""
 
-    def __init__(self, log_manager: LogManager, *, node_id: int) -> None:
+    def __init__(
+        self, log_manager: LogManager, *, node_id: int, followers: Followers | None = None
+    ) -> None:
         """Begin without partitions.
 
         Args:
             log_manager: where the logs are.
             node_id: of this broker.
+            followers: how far other replicas have come; None if nobody knows.
         """
         self.log_manager = log_manager
         self.node_id = node_id
         self.purgatory = Purgatory()
         """Where fetch and produce requests wait; keys are (topic, index)."""
+        self._followers = followers
         self._partitions: dict[TopicPartition, Partition] = {}
 
     def __iter__(self) -> Iterator[Partition]:
@@ -98,61 +104,47 @@ class ReplicaManager:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"{topic}-{index} is offline")
         return partition
 
-    def create_partition(
-        self,
-        topic: str,
-        index: int,
-        topic_id: bytes,
-        configs: Mapping[str, str] | None = None,
-    ) -> Partition:
-        """Make a partition and its log, or return it if it is here.
+    def add_partition(self, topic: str, index: int, topic_id: bytes | None) -> Partition:
+        """Have a partition whose log is in the store, without a leader yet.
 
         A log that could not be opened at the start makes a partition that refuses every use.
 
         Args:
-            topic: a valid name.
+            topic: name of the topic.
             index: number of the partition.
-            topic_id: 16 bytes.
-            configs: {Kafka's name: value}, what the topic sets itself.
+            topic_id: 16 bytes; None takes that of the log.
 
         Raises:
-            KafkaError: INVALID_CONFIG, INCONSISTENT_TOPIC_ID, KAFKA_STORAGE_ERROR; nothing was
-                made.
+            KafkaError: KAFKA_STORAGE_ERROR, there is no such log.
         """
         key = (topic, index)
-        partition = self._partitions.get(key)
-        if partition is None:
-            log = None
-            if key not in self.log_manager.failures:
-                try:
-                    log = self.log_manager.create_log(topic, index, topic_id, configs)
-                except (StorageError, OSError) as exc:
-                    raise to_kafka_error(exc) from exc
-            partition = self._partitions[key] = Partition(
-                topic, index, topic_id, log, node_id=self.node_id, purgatory=self.purgatory
-            )
-        elif partition.topic_id != topic_id:
-            raise KafkaError(
-                ErrorCode.INCONSISTENT_TOPIC_ID, f"{topic}-{index} belongs to another topic"
-            )
+        log = self.log_manager.get_log(topic, index)
+        if log is None and key not in self.log_manager.failures:
+            raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"there is no log of {topic}-{index}")
+        partition = self._partitions[key] = Partition(
+            topic,
+            index,
+            topic_id or self.log_manager.topic_id(topic, index) or bytes(16),
+            log,
+            node_id=self.node_id,
+            purgatory=self.purgatory,
+            followers=self._followers,
+        )
         return partition
 
-    def delete_partition(self, topic: str, index: int) -> None:
-        """Take a partition out of service and its log away; wakes whoever waits for it.
+    def remove_partition(self, topic: str, index: int) -> None:
+        """Take a partition out of service; wakes whoever waits for it. Its log stays.
 
-        Nothing happens if it is not here. The files are removed later, by the log manager.
-
-        Raises:
-            KafkaError: KAFKA_STORAGE_ERROR, the directory could not be renamed; the partition is
-                out of service all the same.
+        Nothing happens if it is not here.
         """
         partition = self._partitions.pop((topic, index), None)
         if partition is not None:
             partition.go_offline()
-            try:
-                self.log_manager.delete_log(topic, index)
-            except OSError as exc:
-                raise to_kafka_error(exc) from exc
+
+    def advance(self) -> None:
+        """Move every high watermark, because followers may have come further."""
+        for partition in self:
+            partition.advance()
 
     def append_records(
         self, topic: str, index: int, batches: memoryview, *, required_acks: int

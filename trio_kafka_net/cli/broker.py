@@ -22,6 +22,7 @@ from trio_kafka_net.errors import ConfigError
 
 if TYPE_CHECKING:
     from trio_kafka_net.broker_server import BoundListener, Broker
+    from trio_kafka_net.cluster import Cluster
 
 DEFAULT_LISTENER = "PLAINTEXT://127.0.0.1:9092"
 """The data plane of a broker that is not told otherwise."""
@@ -58,6 +59,14 @@ _log = logging.getLogger(__name__)
     type=click.Choice(["off"]),
     help="For scripts that say `off`: there is no metrics endpoint yet.",
 )
+@click.option(
+    "--brokers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Run so many brokers in this process, over one data directory. Node ids go up by one from "
+    "`node.id`, fixed ports by ten; `listening` lines come in the order of the brokers.",
+)
 @click.option("--durable", is_flag=True, help="Acknowledge a record when it is on the disk.")
 def broker(
     properties: str | None,
@@ -67,6 +76,7 @@ def broker(
     in_memory: bool,
     overrides: tuple[str, ...],
     metrics: str | None,
+    brokers: int,
     durable: bool,
 ) -> None:
     """Run a broker.
@@ -89,7 +99,7 @@ def broker(
     )
     for warning in warnings:
         _log.warning("%s", warning)
-    trio.run(run_broker, config)
+    trio.run(run_broker, config, brokers)
 
 
 def _split_override(override: str) -> tuple[str, str]:
@@ -137,11 +147,12 @@ def with_listeners(
     }
 
 
-async def run_broker(config: BrokerConfig) -> None:
-    """Run a broker, announce its listeners, stop it on signals.
+async def run_broker(config: BrokerConfig, brokers: int = 1) -> None:
+    """Run a broker, or several, announce the listeners, stop on signals.
 
     Args:
-        config: of the broker.
+        config: of the first broker.
+        brokers: how many.
 
     Raises:
         ConfigError: the configuration cannot work.
@@ -154,7 +165,7 @@ async def run_broker(config: BrokerConfig) -> None:
         async with trio.open_nursery() as nursery:
             stop = _StopOnSignal(nursery.cancel_scope)
             nursery.start_soon(stop.run, signals)
-            stop.broker = await nursery.start(_serve, config, nursery.cancel_scope)
+            stop.broker = await nursery.start(_serve, config, brokers, nursery.cancel_scope)
             announce(stop.broker.bound_listeners)
 
 
@@ -172,11 +183,20 @@ def announce(listeners: Iterable[BoundListener]) -> None:
 
 
 async def _serve(
-    config: BrokerConfig, everything: trio.CancelScope, *, task_status: trio.TaskStatus[Broker]
+    config: BrokerConfig,
+    brokers: int,
+    everything: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[Broker | Cluster],
 ) -> None:
-    from trio_kafka_net.broker_server import serve_broker
+    if brokers == 1:
+        from trio_kafka_net.broker_server import serve_broker
 
-    await serve_broker(config, task_status=task_status)
+        await serve_broker(config, task_status=task_status)
+    else:
+        from trio_kafka_net.cluster import serve_cluster
+
+        await serve_cluster(config, brokers, task_status=task_status)
     everything.cancel()
 
 
@@ -186,7 +206,7 @@ class _StopOnSignal:
 
     everything: trio.CancelScope
     """Ends the program."""
-    broker: Broker | None = None
+    broker: Broker | Cluster | None = None
     """The broker once it serves."""
 
     async def run(self, signals: AsyncIterator[int]) -> None:

@@ -77,6 +77,9 @@ MAX_UNREAD = 256
 this bounds the descriptors that addresses over their rate can occupy; above it they are closed
 without the delay, which is a courtesy and not the limit."""
 
+_OWN = "self"
+"""Stands for the address of a connection that the server makes to itself."""
+
 
 @attrs.frozen
 class AcceptorStatistics:
@@ -108,6 +111,9 @@ class Acceptor:
         self.listener = listener
         self.processors = processors
         """Those that get connections; changes when Processors are added or removed."""
+        self.own_peer: tuple[str, int] | None = None
+        """Address of a connection that this server makes to itself: the limit on connections of an
+        address counts it apart, so that they cannot keep each other out."""
         self._quotas = quotas
         self._turn = 0
         self._failures = FailureCount(f"Acceptor {listener.name}")
@@ -206,7 +212,8 @@ class Acceptor:
         with ExitStack() as unless_admitted:
             unless_admitted.callback(accepted.close)
             try:
-                slot = self._quotas.acquire_nowait(self.listener.name, host)
+                origin = _OWN if (host, port) == self.own_peer else host
+                slot = self._quotas.acquire_nowait(self.listener.name, origin)
                 unless_admitted.callback(slot.release)
                 self.listener.configure(accepted)
                 local = accepted.getsockname()

@@ -369,17 +369,27 @@ class SocketServer:
             listener.close()
 
     async def run(
-        self, *, task_status: trio.TaskStatus[SocketServer] = trio.TASK_STATUS_IGNORED
+        self,
+        before_data: Callable[[], Awaitable[None]] | None = None,
+        *,
+        task_status: trio.TaskStatus[SocketServer] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve until ``stop`` is done or this is cancelled.
+
+        Args:
+            before_data: awaited when the control plane serves and the data plane does not yet.
+            task_status: started when both do.
 
         Cancellation: requests in hand are cut short, every connection is closed.
         """
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
-                    for plane in self.planes:
-                        await nursery.start(plane.run)
+                    if self.control_plane is not None:
+                        await nursery.start(self.control_plane.run)
+                    if before_data is not None:
+                        await before_data()
+                    await nursery.start(self.data_plane.run)
                     task_status.started(self)
         finally:
             self.close()  # those that no Acceptor had taken over yet

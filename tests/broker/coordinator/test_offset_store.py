@@ -77,7 +77,7 @@ async def test_topic_is_made_as_kafka_makes_it(tmp_path, clock):
 
     topic = lab.local.metadata.get_topic(OFFSETS_TOPIC)
     assert len(topic.partitions) == 7
-    assert topic.configs == {
+    assert lab.local.controller.topics.get_topic(OFFSETS_TOPIC).configs == {
         "cleanup.policy": "compact",
         "compression.type": "producer",
         "segment.bytes": "12345",
@@ -217,7 +217,7 @@ async def need_replicas(lab):
 
 async def lose_partitions(lab):
     for index in range(2):
-        lab.local.replicas.delete_partition(OFFSETS_TOPIC, index)
+        lab.local.replicas.remove_partition(OFFSETS_TOPIC, index)
 
 
 @pytest.mark.parametrize(
@@ -329,7 +329,7 @@ async def test_offsets_of_a_deleted_topic_are_gone(lab):
 async def test_deletion_that_was_cut_is_completed(lab):
     """The topic is gone, the process died before its offsets were."""
     lab.commit(HERE, ("t", 0, 1), ("u", 0, 3))
-    lab.local.controller.on_topic_deleted.clear()
+    lab.local.controller_requests.on_topic_deleted.clear()
     await lab.local.controller.delete_topic("t")
 
     lab = await lab.reopened()
@@ -400,7 +400,11 @@ async def test_partition_is_served_as_soon_as_it_is_loaded(lab):
     lab.commit(THERE, ("t", 0, 2))
     lab = await lab.reopened(load=False)
 
-    await lab.store.load_partition(0)
+    for index in (0, 1):
+        lab.store.resign(index)
+    lab.store.lead(0)
+    await lab.store.load()
+    lab.store.lead(1)
 
     assert lab.offsets(THERE) == {("t", 0): 2}
     with refused(ErrorCode.COORDINATOR_LOAD_IN_PROGRESS):
@@ -412,15 +416,33 @@ async def test_leadership_comes_and_goes(lab):
     lab.store.save_group(HERE, a_group())
     lab.commit(THERE, ("t", 0, 2))
 
-    lab.store.unload_partition(1)
+    lab.store.resign(1)
 
     assert lab.groups.unloaded == [{HERE}]
     with refused(ErrorCode.NOT_COORDINATOR):
         lab.commit(HERE, ("t", 0, 3))
     assert lab.offsets(THERE) == {("t", 0): 2}
-    await lab.store.load_partition(1)
+    lab.store.lead(1)
+    await lab.store.load()
     assert lab.offsets(HERE) == {("t", 0): 1}
     assert lab.groups.restored[-1] == {HERE: a_group()}
+
+
+async def test_partition_is_loaded_whoever_loaded_others_before(lab, nursery):
+    """Who looks for a coordinator loads as well; who waits must not miss what follows."""
+    lab.commit(THERE, ("t", 0, 1))
+    nursery.start_soon(lab.store.run)
+    await trio.testing.wait_all_tasks_blocked()
+    await lab.store.load()
+    lab.store.resign(0)
+
+    lab.store.lead(0)
+
+    with trio.fail_after(10):
+        while THERE not in str(lab.groups.restored):
+            await trio.lowlevel.checkpoint()
+    lab.store.check_ready(THERE)
+    nursery.cancel_scope.cancel()
 
 
 async def test_partition_that_another_broker_leads_is_not_served(lab):

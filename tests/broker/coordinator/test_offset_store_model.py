@@ -107,8 +107,9 @@ class Run:
         await self.do_kill()
 
     async def do_reload(self, index):
-        self.lab.store.unload_partition(index)
-        await self.lab.store.load_partition(index)
+        self.lab.store.resign(index)
+        self.lab.store.lead(index)
+        await self.lab.store.load()
 
     def check(self) -> None:
         for group in GROUPS:

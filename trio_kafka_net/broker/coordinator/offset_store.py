@@ -6,7 +6,8 @@ A commit is one batch: it is there as a whole or not at all.
 
 A group lives in the partition of the topic that its id hashes to. Each partition is a *shard* of
 its own: it is loaded when this broker begins to lead the partition, and dropped when it ceases
-to; until it is loaded, its groups are told to wait. One broker leads them all, from its start on.
+to; until it is loaded, its groups are told to wait. How many partitions there are is settled when
+this broker hears of the topic: more of them would move groups to other shards.
 
 The topic is made on first need, by whoever looks for a coordinator. Clients read it, nobody but
 this broker writes to it.
@@ -26,7 +27,6 @@ from types import MappingProxyType
 import trio
 
 from trio_kafka_net.broker.controller import Controller
-from trio_kafka_net.broker.metadata_cache import MetadataCache
 from trio_kafka_net.broker.partition import ACKS_ALL
 from trio_kafka_net.broker.replica_manager import ReplicaManager
 from trio_kafka_net.config.offsets import OffsetsConfig
@@ -96,17 +96,15 @@ class OffsetStore:
         self,
         config: OffsetsConfig,
         controller: Controller,
-        metadata: MetadataCache,
         replicas: ReplicaManager,
         *,
         now_ms: Callable[[], int],
     ) -> None:
-        """Begin with the partitions that the topic has; ``load`` reads them.
+        """Begin without partitions; ``lead`` says which ones there are, ``load`` reads them.
 
         Args:
             config: of offsets.
-            controller: makes the topic, and tells which topics are deleted.
-            metadata: topics as this node sees them.
+            controller: makes the topic, and knows which topics there are.
             replicas: partitions that have their log here.
             now_ms: the clock, ms since the epoch.
         """
@@ -114,22 +112,20 @@ class OffsetStore:
         self.groups: GroupMembership
         """Who is in the groups; set once, before anything is loaded."""
         self._controller = controller
-        self._metadata = metadata
         self._replicas = replicas
         self._now_ms = now_ms
         self._codec = Compression(config.offsets_topic_compression_codec)
+        self.topic = OFFSETS_TOPIC
+        """The topic whose partitions are told to ``lead`` and ``resign``."""
         self._making_topic = trio.Lock()
-        # Empty as long as there is no topic.
-        self._shards = self._new_shards()
+        self._loading = trio.Lock()
+        self._has_to_load = trio.Event()
+        # 0 as long as there is no topic.
+        self._partition_count = 0
+        # {partition of the topic: its shard}, of those led here
+        self._shards: dict[int, OffsetShard] = {}
         # {group: its shard's index}, of the groups asked for last
         self._homes: dict[str, int] = {}
-        controller.on_topic_deleted.append(self.forget_topic)
-
-    def _new_shards(self) -> list[OffsetShard]:
-        topic = self._metadata.get_topic(OFFSETS_TOPIC)
-        return (
-            [] if topic is None else [OffsetShard(index) for index in range(len(topic.partitions))]
-        )
 
     # Which shard
 
@@ -148,18 +144,26 @@ class OffsetStore:
         Raises:
             KafkaError: as ``check_ready``.
         """
-        shards = self._shards
-        if not shards:
+        shard = self._shards.get(self.partition_of(group_id))
+        state = ShardState.UNLOADED if shard is None else shard.state
+        if shard is None or state is not ShardState.READY:
+            raise KafkaError(*_REFUSALS[state])
+        return shard
+
+    def partition_of(self, group_id: str) -> int:
+        """The partition of the topic that a group lives in.
+
+        Raises:
+            KafkaError: COORDINATOR_NOT_AVAILABLE, there is no topic yet.
+        """
+        if not self._partition_count:
             raise KafkaError(ErrorCode.COORDINATOR_NOT_AVAILABLE, f"there is no {OFFSETS_TOPIC}")
         index = self._homes.get(group_id)
         if index is None:
             if len(self._homes) >= _MAX_HOMES:
                 self._homes.clear()
-            index = self._homes[group_id] = partition_for(group_id, len(shards))
-        shard = shards[index]
-        if shard.state is not ShardState.READY:
-            raise KafkaError(*_REFUSALS[shard.state])
-        return shard
+            index = self._homes[group_id] = partition_for(group_id, self._partition_count)
+        return index
 
     # Reading
 
@@ -182,7 +186,7 @@ class OffsetStore:
     def group_ids(self) -> set[str]:
         """Every group that has offsets or was saved, of all partitions that are loaded."""
         ids: set[str] = set()
-        for shard in self._shards:
+        for shard in self._shards.values():
             if shard.state is ShardState.READY:
                 ids.update(shard.offsets, shard.saved_groups)
         return ids
@@ -340,39 +344,35 @@ class OffsetStore:
     # The topic and its partitions
 
     async def ensure_topic(self) -> None:
-        """Make the topic if it is not there.
+        """Make the topic if it is not there, and read what is led here of it.
 
         Raises:
             KafkaError: COORDINATOR_NOT_AVAILABLE, it could not be made.
 
         Cancellation: the topic is there or not; the next call completes it.
-        Checkpoints: none if it is there.
         """
-        if self._shards:
-            return
-        async with self._making_topic:
-            if self._shards:
-                return
-            if self._metadata.get_topic(OFFSETS_TOPIC) is None:
-                await self._make_topic()
-            shards = self._new_shards()
-            for shard in shards:
-                await self._load(shard, len(shards))
-            self._shards = shards
+        if not self._partition_count:
+            async with self._making_topic:
+                if not self._partition_count:
+                    await self._make_topic()
+        await self.load()
 
     async def _make_topic(self) -> None:
         replicas = self.config.offsets_topic_replication_factor
-        if replicas > 1:
+        brokers = len(self._controller.registered)
+        if replicas > brokers:
             log.warning(
-                "offsets.topic.replication.factor=%d, but there is one broker: %s gets one replica",
+                "offsets.topic.replication.factor=%d, but there are only %d brokers: "
+                "%s gets as many replicas",
                 replicas,
+                brokers,
                 OFFSETS_TOPIC,
             )
         try:
             await self._controller.create_topic(
                 OFFSETS_TOPIC,
                 partitions=self.config.offsets_topic_num_partitions,
-                replication_factor=1,
+                replication_factor=min(replicas, brokers),
                 configs={
                     "cleanup.policy": "compact",
                     "compression.type": "producer",
@@ -386,6 +386,39 @@ class OffsetStore:
                     ErrorCode.COORDINATOR_NOT_AVAILABLE, f"{OFFSETS_TOPIC} cannot be made"
                 ) from error
 
+    def topic_known(self, partitions: int) -> None:
+        """Settle how many partitions groups are spread over, if the topic is new."""
+        if not self._partition_count:
+            self._partition_count = partitions
+            self._homes.clear()
+            self._has_to_load.set()
+
+    def lead(self, index: int) -> None:
+        """Begin to serve a partition that this broker leads now, as soon as ``load`` has read it.
+
+        Nothing happens to one that is served, or about to be.
+        """
+        shard = self._shards.get(index)
+        if shard is None or shard.state is ShardState.UNLOADED:
+            self._shards[index] = OffsetShard(index)
+            self._has_to_load.set()
+
+    def resign(self, index: int) -> None:
+        """Cease to serve a partition that another broker leads now; whoever waits is sent away."""
+        shard = self._shards.pop(index, None)
+        if shard is not None:
+            self._unload(shard)
+
+    async def run(self) -> None:
+        """Read partitions whenever this broker begins to lead some, until cancelled.
+
+        Cancellation: as ``load``.
+        """
+        while True:
+            await self._has_to_load.wait()
+            self._has_to_load = trio.Event()
+            await self.load()
+
     async def load(self) -> None:
         """Read the partitions that were not read yet, one after the other.
 
@@ -393,23 +426,12 @@ class OffsetStore:
 
         Cancellation: what was read is served; the next call reads the rest.
         """
-        shards = self._shards
-        for shard in shards:
-            if shard.state is ShardState.LOADING:
-                await self._load(shard, len(shards))
-
-    async def load_partition(self, index: int) -> None:
-        """Begin to serve a partition that this broker leads now.
-
-        Cancellation: it is not served; ``load`` completes it.
-        """
-        self.unload_partition(index)
-        self._shards[index] = OffsetShard(index)
-        await self._load(self._shards[index], len(self._shards))
-
-    def unload_partition(self, index: int) -> None:
-        """Cease to serve a partition that another broker leads now."""
-        self._unload(self._shards[index])
+        async with self._loading:
+            if not self._partition_count:
+                return  # what is led here was told first
+            for shard in list(self._shards.values()):
+                if shard.state is ShardState.LOADING:
+                    await self._load(shard, self._partition_count)
 
     def _unload(self, shard: OffsetShard) -> None:
         group_ids = {*shard.offsets, *shard.saved_groups}
@@ -421,6 +443,9 @@ class OffsetStore:
             self.groups.unload(group_ids)
 
     async def _load(self, shard: OffsetShard, partition_count: int) -> None:
+        # A load that was cut begins anew.
+        shard.offsets.clear()
+        shard.saved_groups.clear()
         partition = self._replicas.get_partition(OFFSETS_TOPIC, shard.index)
         if partition is None or not partition.is_leader:
             shard.state = ShardState.UNLOADED
@@ -434,7 +459,9 @@ class OffsetStore:
                 await self._apply_loaded(shard, changes, groups)
             loader.report()
             for topic in loader.topics:
-                if topic in shard.deleted_topics or self._metadata.get_topic(topic) is None:
+                # This broker may not have heard of all topics yet; the controller knows.
+                is_known = self._controller.topics.get_topic(topic) is not None
+                if topic in shard.deleted_topics or not is_known:
                     await self._forget_topic_in(shard, topic)
         except (KafkaError, StorageError) as exc:
             log.error("%s-%d cannot be loaded: %s", OFFSETS_TOPIC, shard.index, exc)
@@ -468,14 +495,13 @@ class OffsetStore:
         Cancellation: the same.
         Source: Kafka ``OffsetMetadataManager.onPartitionsDeleted``.
         """
-        shards = self._shards
         if name == OFFSETS_TOPIC:
-            self._shards = []
-            for shard in shards:
-                self._unload(shard)
+            self._partition_count = 0
+            for index in list(self._shards):
+                self.resign(index)
             return
-        for shard in shards:
-            if shard.state is ShardState.LOADING:
+        for shard in list(self._shards.values()):
+            if shard.state is not ShardState.READY:
                 shard.deleted_topics.add(name)
                 continue
             try:
