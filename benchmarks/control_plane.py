@@ -1,6 +1,6 @@
 """What the control plane takes to answer while the data plane is as full as it gets.
 
-    python benchmarks/control_plane.py [--rounds 3] [--seconds 6] [--directory DIR]
+    python benchmarks/control_plane.py [--rounds 3] [--seconds 10] [--directory DIR]
 
 A broker runs in a process of its own, with its defaults. 1,000 connections of another process send
 it Produce requests of 100 B to 1 MB with acks=all and Fetch requests of 64 KB, two at a time
@@ -86,15 +86,29 @@ class LoopProbe(trio.abc.Instrument):
     def __init__(self) -> None:
         """Nothing measured yet."""
         self.turns_ns: list[int] = []
+        self.cpu_ns: list[int] = []
+        """What of each turn the event loop's thread worked; the rest it waited for a processor,
+        or for a worker thread to give the interpreter back."""
         self._began = time.perf_counter_ns()
+        self._began_cpu = time.thread_time_ns()
 
     def after_io_wait(self, timeout: float) -> None:
         """A turn begins."""
         self._began = time.perf_counter_ns()
+        self._began_cpu = time.thread_time_ns()
 
     def before_io_wait(self, timeout: float) -> None:
         """A turn is over."""
         self.turns_ns.append(time.perf_counter_ns() - self._began)
+        self.cpu_ns.append(time.thread_time_ns() - self._began_cpu)
+
+    def figures(self) -> list[float]:
+        """p50, p99 and the longest turn, ms, and the same of the work in it."""
+        return [
+            quantile(sorted(each), share) / 1e6
+            for each in (self.turns_ns, self.cpu_ns)
+            for share in (0.5, 0.99, 1)
+        ]
 
 
 def serve(pipe: Connection, directory: str | None) -> None:
@@ -128,10 +142,18 @@ async def _serve(pipe: Connection, config: BrokerConfig) -> None:
         while await trio.to_thread.run_sync(pipe.recv):
             samples.clear()
             probe.turns_ns.clear()
+            probe.cpu_ns.clear()
+            answered = responses(broker)
             await trio.to_thread.run_sync(pipe.recv)
-            turns = sorted(each / 1e6 for each in probe.turns_ns)
-            pipe.send((list(samples), [quantile(turns, q) for q in (0.5, 0.99, 1)]))
+            pipe.send((list(samples), probe.figures(), responses(broker) - answered))
         nursery.cancel_scope.cancel()
+
+
+def responses(broker: Broker) -> int:
+    """Responses that the data plane has sent."""
+    return sum(
+        each.statistics().responses_sent for each in broker.socket_server.data_plane.processors
+    )
 
 
 async def _sample_queue(broker: Broker, samples: list[tuple[int, int]]) -> None:
@@ -346,7 +368,9 @@ class Round:
     samples: list[tuple[int, int]]
     """(queued, waiting beside the queue) of the data plane."""
     turns: list[float]
-    """p50, p99 and the longest turn of the event loop, ms."""
+    """``LoopProbe.figures``."""
+    rate: float
+    """Responses per second of the data plane."""
 
 
 def measure(
@@ -363,13 +387,13 @@ def measure(
         data = pool.submit(probe, ports["data"], DATA_PROBES, seconds, 0.0)
         taken = control.result(), data.result()
         pipe.send("end")
-        samples, turns = pipe.recv()
+        samples, turns, answered = pipe.recv()
         if not load.is_alive():
             raise RuntimeError("the load has ended")
     finally:
         load.terminate()
         load.join()
-    return Round(idle, *taken, samples, turns)
+    return Round(idle, *taken, samples, turns, answered / seconds)
 
 
 def show(rounds: list[Round]) -> None:
@@ -399,22 +423,24 @@ def show(rounds: list[Round]) -> None:
         f"data plane's queue: {max(queued)} in {full:.1%} of {len(queued):,} samples, "
         f"never below {min(queued)}; beside it median {statistics.median(waiting):.0f} waiting"
     )
-    p50, p99, longest = (
-        statistics.median(turns) for turns in zip(*(each.turns for each in rounds), strict=True)
-    )
-    print(f"turn of the event loop, ms: p50 {p50:.2f}  p99 {p99:.2f}  longest {longest:.2f}")
+    turns = [statistics.median(column) for column in zip(*(x.turns for x in rounds), strict=True)]
+    for name, figures in (("turn of the event loop", turns[:3]), ("work in it", turns[3:])):
+        print(f"{name + ', ms:':<28}p50 {figures[0]:.2f}  p99 {figures[1]:.2f}", end="")
+        print(f"  longest {figures[2]:.2f}")
+    print(f"data plane: {statistics.median(x.rate for x in rounds):,.0f} requests/s")
 
 
 def main() -> None:
     """Start the processes, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--directory", type=Path, help="where the broker writes")
     options = parser.parse_args()
     directory = options.directory and options.directory / f"control-plane-{os.getpid()}"
     pipe, theirs = SPAWN.Pipe()
-    broker = SPAWN.Process(target=serve, args=(theirs, directory and str(directory)), daemon=True)
+    arguments = (theirs, directory and str(directory))
+    broker = SPAWN.Process(target=serve, args=arguments, daemon=True)
     broker.start()
     theirs.close()  # so that its end is seen here
     try:
