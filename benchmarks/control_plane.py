@@ -22,6 +22,7 @@ Records go to memory, for a disk would be measured instead; ``--directory`` take
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import math
 import multiprocessing
@@ -69,8 +70,9 @@ UNANSWERED = 2
 """Requests that a connection of the load has under way."""
 PRODUCED_BYTES = (100,) * 6 + (1_000,) * 5 + (16_000,) * 4 + (100_000,) * 2 + (1_000_000,)
 """Sizes of the records, one per connection, over and over; each 10th connection fetches."""
-DATA_PROBES = 4
-"""Connections that measure the data plane: one would get too few answers."""
+DATA_PROBES = 2
+"""Connections that measure the data plane: one would get few answers, many would keep the
+controller busy, which makes one change at a time."""
 GOAL = 1 / 20
 
 Milliseconds = dict[str, list[float]]
@@ -137,6 +139,7 @@ async def _serve(pipe: Connection, config: BrokerConfig) -> None:
         pipe.send({each.plane: each.port for each in broker.bound_listeners})
         samples: list[tuple[int, int]] = []
         nursery.start_soon(_sample_queue, broker, samples)
+        gc.freeze()  # as the command line does
         probe = LoopProbe()
         trio.lowlevel.add_instrument(probe)
         while await trio.to_thread.run_sync(pipe.recv):
