@@ -39,6 +39,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -239,8 +240,11 @@ class Flooder:
                 raise EOFError("the broker closed a connection")
 
 
-def flood(port: int) -> None:
-    """Keep the data plane full until the process is ended."""
+def flood(port: int, is_flowing: Event) -> None:
+    """Keep the data plane full until the process is ended.
+
+    ``is_flowing`` is set when every connection has had an answer.
+    """
     os.nice(10)  # elsewhere it has a machine of its own
     produced = [memoryview(a_produce(size)) for size in PRODUCED_BYTES]
     fetch = memoryview(a_fetch())
@@ -251,11 +255,15 @@ def flood(port: int) -> None:
         frame = fetch if number % 10 == 0 else produced[number % len(produced)]
         flooders[connection.fileno()] = Flooder(connection, frame)
         poller.register(connection, select.EPOLLIN | select.EPOLLOUT)
+    silent = set(flooders)
     while True:
         for fd, events in poller.poll():
             flooder = flooders[fd]
             if events & ~select.EPOLLOUT:
                 flooder.receive(sink)
+                silent.discard(fd)
+                if not silent:
+                    is_flowing.set()
             poller.modify(
                 fd, select.EPOLLIN | select.EPOLLOUT if flooder.send() else select.EPOLLIN
             )
@@ -381,10 +389,12 @@ def measure(
 ) -> Round:
     """One round: idle, then with load."""
     idle = pool.submit(probe, ports["control"], 1, 2.0, 0.002).result()
-    load: BaseProcess = SPAWN.Process(target=flood, args=(ports["data"],), daemon=True)
+    is_flowing = SPAWN.Event()
+    load: BaseProcess = SPAWN.Process(target=flood, args=(ports["data"], is_flowing), daemon=True)
     load.start()
     try:
-        time.sleep(3)  # until it is full
+        if not is_flowing.wait(60):
+            raise RuntimeError("the load did not reach every connection within a minute")
         pipe.send("begin")
         control = pool.submit(probe, ports["control"], 1, seconds, 0.002)
         data = pool.submit(probe, ports["data"], DATA_PROBES, seconds, 0.0)

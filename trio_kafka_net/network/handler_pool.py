@@ -161,29 +161,23 @@ class RequestHandlerPool:
         channel, turn = self._channel, self._turn
         try:
             while self._runnable <= self._size:
-                request = await self._next_request()
-                while True:
-                    self._served_turn = turn.number
-                    await self._run_request(request)
-                    if perf_counter_ns() >= turn.ends_ns:
-                        break
-                    try:
-                        request = channel.get_nowait()
-                    except trio.WouldBlock:
-                        break
+                if perf_counter_ns() >= turn.ends_ns:
+                    await self._wait_for_turn()
+                try:
+                    request = channel.get_nowait()
+                except trio.WouldBlock:
+                    request = await self._wait_for_request()
+                self._served_turn = turn.number
+                await self._run_request(request)
         finally:
             self._runnable -= 1
 
-    async def _next_request(self) -> Request:
+    async def _wait_for_turn(self) -> None:
+        # With empty hands: a request that a handler had meanwhile could wait for long, if others
+        # always were faster.
         turn = self._turn
-        # With empty hands: a request that a handler has while it waits for another turn could
-        # wait for long, if others always were faster.
         while self._served_turn == turn.number and perf_counter_ns() >= turn.ends_ns:
             await trio.lowlevel.checkpoint()
-        try:
-            return self._channel.get_nowait()
-        except trio.WouldBlock:
-            return await self._wait_for_request()
 
     async def _wait_for_request(self) -> Request:
         idle_since = perf_counter_ns()
