@@ -3,10 +3,10 @@
     python benchmarks/control_plane.py [--rounds 3] [--seconds 10] [--directory DIR]
 
 A broker runs in a process of its own, with its defaults. 1,000 connections of another process send
-it Produce requests of 100 B to 1 MB with acks=all and Fetch requests of 64 KB, two at a time
-each, so that the data plane's request queue (500) is full and more requests wait beside it; the
-broker samples that itself. Meanwhile two more processes make, enlarge, configure, elect and delete
-topics, one on the control plane, one on the data plane, and ask for metadata.
+it Produce requests of 100 B to 1 MB with acks=all and Fetch requests of 64 KB, the small ones two
+at a time, so that the data plane's request queue (500) is full and more requests wait beside it;
+the broker samples that itself. Meanwhile two more processes make, enlarge, configure, elect and
+delete topics, one on the control plane, one on the data plane, and ask for metadata.
 
 * idle:    the control plane before the load
 * control: the control plane beside it
@@ -67,9 +67,10 @@ from trio_kafka_net.protocol.records import build_batch
 
 SPAWN = multiprocessing.get_context("spawn")
 CONNECTIONS = 1000
-UNANSWERED = 2
-"""Requests that a connection of the load has under way."""
-PRODUCED_BYTES = (100,) * 6 + (1_000,) * 5 + (16_000,) * 4 + (100_000,) * 2 + (1_000_000,)
+PIPELINED_BYTES = 32 * 1024
+"""Smaller requests are sent two at a time. Of larger ones a second would not fit into the socket
+that is not read meanwhile, and the kernel's retransmissions would be measured."""
+PRODUCED_BYTES = (100,) * 15 + (1_000,) * 15 + (16_000,) * 8 + (100_000,) * 2 + (1_000_000,)
 """Sizes of the records, one per connection, over and over; each 10th connection fetches."""
 DATA_PROBES = 2
 """Connections that measure the data plane: one would get few answers, many would keep the
@@ -209,7 +210,7 @@ class Flooder:
 
     def send(self) -> bool:
         """Send what may be sent; whether it is waiting for the socket."""
-        while self.unanswered < UNANSWERED:
+        while self.unanswered < (2 if len(self.frame) < PIPELINED_BYTES else 1):
             try:
                 self.sent += self.socket.send(self.frame[self.sent :])
             except BlockingIOError:
@@ -245,7 +246,6 @@ def flood(port: int, is_flowing: Event) -> None:
 
     ``is_flowing`` is set when every connection has had an answer.
     """
-    os.nice(10)  # elsewhere it has a machine of its own
     produced = [memoryview(a_produce(size)) for size in PRODUCED_BYTES]
     fetch = memoryview(a_fetch())
     poller, flooders, sink = select.epoll(), {}, bytearray(1 << 20)
