@@ -67,3 +67,11 @@ def test_the_embedded_broker_example_runs():
     command = [sys.executable, "examples/embedded_broker.py"]
     output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert "partitions here: [('greetings', 0)]" in output
+
+
+def test_the_control_plane_example_runs():
+    command = [sys.executable, "examples/control_plane.py"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert "data plane: 50 requests queued" in output
+    for plane in ("data", "control"):
+        assert f"a topic deleted on the {plane} plane in " in output

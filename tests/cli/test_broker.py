@@ -1,5 +1,6 @@
 """`broker`: from options, file and defaults to a configuration; the process as scripts see it."""
 
+import gc
 import signal
 import socket
 import struct
@@ -7,9 +8,11 @@ import subprocess
 import sys
 
 import pytest
+import trio
 
 from tests.broker_process import BrokerProcess
-from trio_kafka_net.cli.broker import with_listeners
+from trio_kafka_net.cli.broker import run_broker, with_listeners
+from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.errors import ConfigError
 from trio_kafka_net.protocol.headers import encode_request
 from trio_kafka_net.protocol.messages import FetchRequest, MetadataRequest
@@ -195,3 +198,23 @@ def test_second_signal_cuts_a_stop_that_would_wait_short(tmp_path):
 
         assert broker.wait() == 0
     assert "SIGTERM: stopping" in broker.log
+
+
+async def test_what_the_start_made_is_kept_from_the_collector_before_it_is_ready(
+    nursery, monkeypatch
+):
+    """A look through all of it would stop the event loop for 30 ms, again and again."""
+    happened: list[str] = []
+    ready = trio.Event()
+
+    def announce(listeners) -> None:
+        happened.append("announced")
+        ready.set()
+
+    monkeypatch.setattr(gc, "freeze", lambda: happened.append("frozen"))
+    monkeypatch.setattr(sys.modules["trio_kafka_net.cli.broker"], "announce", announce)
+    config = BrokerConfig(listeners=("PLAINTEXT://127.0.0.1:0",), trio_in_memory=True)
+    nursery.start_soon(run_broker, config)
+    await ready.wait()
+    nursery.cancel_scope.cancel()
+    assert ["frozen", "announced"] == happened

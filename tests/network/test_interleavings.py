@@ -265,27 +265,3 @@ class Interleavings(RuleBasedStateMachine):
 
 TestInterleavings = Interleavings.TestCase
 TestInterleavings.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
-
-
-def test_a_pass_that_has_read_enough_leaves_the_rest_for_the_next(monkeypatch):
-    """Bounded work between two checkpoints, and whoever was left over comes first."""
-    monkeypatch.setattr("trio_kafka_net.network.processor._BYTES_PER_PASS", 100)
-    queued: list = []
-    processor = Processor(
-        0,
-        listener_name="PLAINTEXT",
-        is_privileged=False,
-        request_channel=SimpleNamespace(put=queued.append),
-        memory_pool=MemoryPool(-1),
-        max_frame_bytes=1000,
-        selector=Selector(FakePoller()),
-    )
-    for fd in (1, 2, 3, 4):
-        wire = Wire()
-        wire.fd = fd
-        wire.inbound += struct.pack(">i", 60) + bytes([fd]) * 60
-        slot = SimpleNamespace(release=lambda: None)
-        processor._register_at(NewConnection(wire, slot, ("a", 1), ("b", 2)), now=0.0)
-    processor._serve_ready([(fd, READABLE) for fd in (1, 2, 3, 4)])
-    assert [1, 2] == [request.payload[0] for request in queued]
-    assert [3, 4] == [fd for fd, _ in processor._unserved]

@@ -31,14 +31,12 @@ from trio_kafka_net.errors import CloseConnection, FatalExitError
 
 from .connection import DisconnectCause
 from .request_channel import Request, RequestChannel
+from .turn import Turn
 
 log = logging.getLogger(__name__)
 
 Handle = Callable[[Request], Awaitable[None] | None]
 """Runs one request and answers it; returns an awaitable only if it has to wait."""
-
-_REQUESTS_PER_WAKE_UP = 16
-"""Requests that one handler runs before it lets the event loop turn (benchmarks/echo.py)."""
 
 
 @attrs.frozen
@@ -63,11 +61,23 @@ class RequestHandlerPool:
     Source: Kafka ``KafkaRequestHandlerPool``.
     """
 
-    def __init__(self, request_channel: RequestChannel, handle: Handle, size: int) -> None:
-        """Run ``size`` handlers on ``request_channel``, each calling ``handle``."""
+    def __init__(
+        self,
+        request_channel: RequestChannel,
+        handle: Handle,
+        size: int,
+        turn: Turn | None = None,
+    ) -> None:
+        """Run ``size`` handlers on ``request_channel``, each calling ``handle``.
+
+        ``turn`` says when to let others work; if it is not given, a handler does so when there
+        is no request left.
+        """
         self._channel = request_channel
         self._handle = handle
         self._size = size
+        self._turn = Turn() if turn is None else turn
+        self._served_turn = -1  # number of the last turn in which a request was run
         self._nursery: trio.Nursery | None = None
         self._runnable = 0
         self._idle = 0
@@ -148,22 +158,28 @@ class RequestHandlerPool:
         self._nursery.start_soon(self._run_handler, name="request handler")
 
     async def _run_handler(self) -> None:
-        get_nowait = self._channel.get_nowait
+        channel, turn = self._channel, self._turn
         try:
             while self._runnable <= self._size:
-                request = await self._next_request()
-                for _ in range(_REQUESTS_PER_WAKE_UP - 1):
-                    await self._run_request(request)
-                    try:
-                        request = get_nowait()
-                    except trio.WouldBlock:
-                        break
-                else:
-                    await self._run_request(request)
+                if perf_counter_ns() >= turn.ends_ns:
+                    await self._wait_for_turn()
+                try:
+                    request = channel.get_nowait()
+                except trio.WouldBlock:
+                    request = await self._wait_for_request()
+                self._served_turn = turn.number
+                await self._run_request(request)
         finally:
             self._runnable -= 1
 
-    async def _next_request(self) -> Request:
+    async def _wait_for_turn(self) -> None:
+        # With empty hands: a request that a handler had meanwhile could wait for long, if others
+        # always were faster.
+        turn = self._turn
+        while self._served_turn == turn.number and perf_counter_ns() >= turn.ends_ns:
+            await trio.lowlevel.checkpoint()
+
+    async def _wait_for_request(self) -> Request:
         idle_since = perf_counter_ns()
         self._idle += 1
         self._idle_since_ns += idle_since

@@ -51,6 +51,7 @@ from .request_channel import (
 )
 from .selector import WRITABLE, Selector
 from .supervision import FailureCount
+from .turn import Turn
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +65,7 @@ NEW_CONNECTIONS = 20
 """Connections that may wait for a Processor; Kafka's constant."""
 
 _READY_PER_PASS = 128
-"""Connections served between two checkpoints, so that handlers get their turn."""
-
-_RESPONSES_PER_PASS = 128
-
-_BYTES_PER_PASS = 4 * 1024 * 1024
-"""Payload read between two checkpoints; about a millisecond of copying."""
+"""Connections looked at between two checkpoints; fewer are served if the turn ends before."""
 
 
 class Processor:
@@ -90,6 +86,7 @@ class Processor:
         max_frame_bytes: int,
         patience: Patience | None = None,
         receive_type: ReceiveType = Receive,
+        turn: Turn | None = None,
         selector: Selector | None = None,
     ) -> None:
         """Serve nothing yet; ``run`` does.
@@ -104,6 +101,7 @@ class Processor:
             max_frame_bytes: larger announced frames close the connection.
             patience: how slow a peer may be; as slow as it likes if not given.
             receive_type: makes the ``Receive`` of a connection.
+            turn: when to let others work; never before everything is served if not given.
             selector: for tests; a fresh one otherwise.
         """
         self.processor_id = processor_id
@@ -121,14 +119,14 @@ class Processor:
             self._counters,
         )
         self._failures = FailureCount(f"Processor {processor_id}")
+        self._turn = Turn() if turn is None else turn
         self._next_index = 0
         self._now = 0.0
         self._is_draining = False
         self._running = trio.CancelScope()
         self._ended = trio.Event()
         self._heirs: Sequence[Processor] = ()
-        self._bytes_this_pass = 0
-        # (descriptor, events) reported but not served, because the pass had read enough
+        # (descriptor, events) reported but not served, because the turn was over
         self._unserved: list[tuple[int, int]] = []
         self.new_connections, self._accepted = trio.open_memory_channel[NewConnection](
             NEW_CONNECTIONS
@@ -307,20 +305,20 @@ class Processor:
 
     def _serve_ready(self, ready: list[tuple[int, int]]) -> None:
         connections = self._set.selector.connections
-        self._bytes_this_pass = 0
-        for number, (fd, events) in enumerate(ready):
+        turn = self._turn
+        for served, (fd, events) in enumerate(ready, start=1):
             connection = connections.get(fd)
             if connection is None:
                 continue  # closed earlier in this pass, or since it was reported
-            if self._bytes_this_pass >= _BYTES_PER_PASS:
-                self._unserved = ready[number:]
-                return
             try:
                 self._serve(connection, events)
             except (FatalExitError, MemoryError):
                 raise
             except Exception as error:
                 self._fail(connection, error)
+            if perf_counter_ns() >= turn.ends_ns:
+                self._unserved = ready[served:]
+                return
 
     def _serve(self, connection: Connection, events: int) -> None:
         if events & WRITABLE:
@@ -354,7 +352,6 @@ class Processor:
         if is_whole:
             connection.frame_begun = None
             payload = receive.take_payload()
-            self._bytes_this_pass += len(payload)
             self._queue_request(connection, payload)
             return
         if connection.frame_begun is None:
@@ -403,18 +400,18 @@ class Processor:
 
     async def _take_responses(self) -> None:
         receive, receive_nowait = self._responses.receive, self._responses.receive_nowait
+        turn = self._turn
         while True:
             response = await receive()
             # no checkpoint between taking a response and its bytes being the connection's
             started = perf_counter_ns()
             self._now = trio.current_time()
-            for _ in range(_RESPONSES_PER_PASS - 1):
-                self._act_on(response)
+            self._act_on(response)
+            while perf_counter_ns() < turn.ends_ns:
                 try:
                     response = receive_nowait()
                 except trio.WouldBlock:
                     break
-            else:
                 self._act_on(response)
             self._counters.busy_time_ns += perf_counter_ns() - started
 

@@ -43,6 +43,7 @@ from .listener import Listener
 from .memory_pool import MemoryPool
 from .processor import ParseRequest, Processor, ReceiveType
 from .request_channel import OnFinished, Request, RequestChannel
+from .turn import CONTROL_PLANE_TURN_NS, DATA_PLANE_TURN_NS, Turn
 
 CONTROL_PLANE_QUEUE = 20
 """Capacity of the control plane's request queue; Kafka's constant."""
@@ -82,6 +83,7 @@ class Plane:
         self.request_channel = RequestChannel(
             CONTROL_PLANE_QUEUE if is_control else config.queued_max_requests, on_finished
         )
+        self._turn = Turn(CONTROL_PLANE_TURN_NS if is_control else DATA_PLANE_TURN_NS)
         self.memory_pool = MemoryPool(config.queued_max_request_bytes)
         self.connection_quotas = connection_quotas
         for listener in listeners:
@@ -91,7 +93,7 @@ class Plane:
                 max_connection_creation_rate=listener.config.max_connection_creation_rate,
             )
         self.handler_pool = RequestHandlerPool(
-            self.request_channel, handle, 1 if is_control else config.num_io_threads
+            self.request_channel, handle, 1 if is_control else config.num_io_threads, self._turn
         )
         self._new_processor = partial(
             Processor,
@@ -102,6 +104,7 @@ class Plane:
             max_frame_bytes=config.socket_request_max_bytes,
             patience=_patience(config),
             receive_type=receive_type,
+            turn=self._turn,
         )
         self._processor_ids = processor_ids
         self.acceptors = [
@@ -139,6 +142,7 @@ class Plane:
 
         Cancellation: requests in hand are cut, connections closed.
         """
+        trio.lowlevel.add_instrument(self._turn)
         try:
             async with trio.open_nursery() as handlers:
                 await handlers.start(self.handler_pool.run)
@@ -150,6 +154,7 @@ class Plane:
                     task_status.started()
                     await trio.sleep_forever()
         finally:
+            trio.lowlevel.remove_instrument(self._turn)
             self.request_channel.clear()
 
     async def _accept(self) -> None:

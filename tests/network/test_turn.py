@@ -1,0 +1,171 @@
+"""Work is bounded per turn of the event loop, and goes on in the next one."""
+
+from __future__ import annotations
+
+import math
+import struct
+from types import SimpleNamespace
+
+import pytest
+import trio
+import trio.testing
+
+from trio_kafka_net.network.connection import NewConnection
+from trio_kafka_net.network.framing import BytesSend
+from trio_kafka_net.network.handler_pool import RequestHandlerPool
+from trio_kafka_net.network.memory_pool import MemoryPool
+from trio_kafka_net.network.processor import Processor
+from trio_kafka_net.network.request_channel import Request, RequestChannel, SendResponse
+from trio_kafka_net.network.selector import READABLE, Selector
+from trio_kafka_net.network.turn import CONTROL_PLANE_TURN_NS, DATA_PLANE_TURN_NS, Turn
+
+from .test_interleavings import FakePoller, Wire
+
+OVER = 0
+"""A budget with which every turn is over when it begins."""
+
+
+@pytest.fixture
+async def turn():
+    """A turn that is over at once, on the event loop of the test."""
+    ended = Turn(OVER)
+    trio.lowlevel.add_instrument(ended)
+    yield ended
+    trio.lowlevel.remove_instrument(ended)
+
+
+def requests(count: int, processor) -> list[Request]:
+    connection = SimpleNamespace(
+        connection_id="a", processor=processor, peer_gone=False, is_open=True
+    )
+    return [Request(connection, memoryview(b"%d" % number)) for number in range(count)]
+
+
+def test_a_turn_that_is_not_added_never_ends():
+    assert math.inf == Turn(OVER).ends_ns
+
+
+async def test_every_look_at_the_sockets_begins_a_turn(turn):
+    first, ends_ns = turn.number, turn.ends_ns
+    await trio.lowlevel.checkpoint()
+    assert first + 1 == turn.number
+    assert ends_ns < turn.ends_ns
+
+
+async def test_handlers_together_run_one_request_in_a_turn_that_is_over(turn, nursery):
+    """However many there are, and none of them starves: the queue is emptied in its order."""
+    ran: list[tuple[int, bytes]] = []
+
+    def handle(request: Request) -> None:
+        ran.append((turn.number, bytes(request.payload)))
+        request.respond(BytesSend(b""))
+
+    channel = RequestChannel(100)
+    processor = SimpleNamespace(enqueue_response=lambda response: None)
+    for request in requests(20, processor):
+        channel.put(request)
+    pool = RequestHandlerPool(channel, handle, 4, turn)
+    await nursery.start(pool.run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [b"%d" % number for number in range(20)] == [payload for _, payload in ran]
+    assert 20 == len({number for number, _ in ran})
+    assert 4 == pool.statistics().idle
+
+
+async def test_a_handler_that_waits_for_another_turn_can_be_cancelled(turn):
+    """It has no request in its hands then: all but the first are still in the queue."""
+    channel = RequestChannel(100)
+    processor = SimpleNamespace(enqueue_response=lambda response: None)
+    for request in requests(3, processor):
+        channel.put(request)
+
+    def handle(request: Request) -> None:
+        request.respond(BytesSend(b""))
+        nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(RequestHandlerPool(channel, handle, 2, turn).run)
+    assert 2 == channel.statistics().queued
+
+
+def a_processor(queued: list, turn: Turn) -> Processor:
+    return Processor(
+        0,
+        listener_name="PLAINTEXT",
+        is_privileged=False,
+        request_channel=SimpleNamespace(put=queued.append),
+        memory_pool=MemoryPool(-1),
+        max_frame_bytes=1000,
+        turn=turn,
+        selector=Selector(FakePoller()),
+    )
+
+
+def test_a_pass_ends_with_the_turn_and_leaves_the_rest_for_the_next():
+    queued: list[Request] = []
+    turn = Turn()
+    processor = a_processor(queued, turn)
+    for fd in (1, 2, 3):
+        wire = Wire()
+        wire.fd = fd
+        wire.inbound += struct.pack(">i", 60) + bytes([fd]) * 60
+        slot = SimpleNamespace(release=lambda: None)
+        processor._register_at(NewConnection(wire, slot, ("a", 1), ("b", 2)), now=0.0)
+    turn.ends_ns = OVER
+    processor._serve_ready([(fd, READABLE) for fd in (1, 2, 3)])
+    assert [1] == [request.payload[0] for request in queued]
+    assert [2, 3] == [fd for fd, _ in processor._unserved]
+    turn.ends_ns = math.inf
+    processor._serve_ready(processor._unserved)
+    assert [1, 2, 3] == [request.payload[0] for request in queued]
+
+
+async def test_a_processor_takes_one_response_in_a_turn_that_is_over(turn, nursery, monkeypatch):
+    taken: list[tuple[int, bytes]] = []
+    processor = a_processor([], turn)
+    monkeypatch.setattr(
+        processor,
+        "_apply",
+        lambda response: taken.append((turn.number, bytes(response.request.payload))),
+    )
+    for request in requests(10, processor):
+        processor.enqueue_response(SendResponse(request, BytesSend(b"")))
+    nursery.start_soon(processor._take_responses)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [b"%d" % number for number in range(10)] == [payload for _, payload in taken]
+    assert 10 == len({number for number, _ in taken})
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_server_bounds_turns_for_as_long_as_it_runs(serve):
+    """The control plane may go on when the data plane has stopped."""
+    server = await serve(lambda request: b"", control=lambda request: b"")
+    turns = [plane._turn for plane in server.planes]
+    await trio.lowlevel.checkpoint()
+    assert DATA_PLANE_TURN_NS < CONTROL_PLANE_TURN_NS
+    assert all(turn.number for turn in turns)
+    assert turns[0].ends_ns > turns[1].ends_ns
+    for plane, turn in zip(server.planes, turns, strict=True):
+        users = [plane.handler_pool, *plane.processors]
+        assert {turn} == {user._turn for user in users}
+    await server.stop()
+    await trio.testing.wait_all_tasks_blocked()
+    for turn in turns:
+        with pytest.raises(KeyError):
+            trio.lowlevel.remove_instrument(turn)
+
+
+@pytest.mark.parametrize("budget_ns", [OVER, math.inf])
+async def test_pipelined_requests_are_served_whatever_a_turn_holds(
+    serve, connect, monkeypatch, budget_ns
+):
+    """G5: in their order, from more connections than there are handlers."""
+    monkeypatch.setattr("trio_kafka_net.network.socket_server.DATA_PLANE_TURN_NS", budget_ns)
+    server = await serve(lambda request: request.payload, num_io_threads=2, num_network_threads=2)
+    clients = [await connect(server.bound_port()) for _ in range(5)]
+    for client in clients:
+        await client.send(*(b"%d" % number for number in range(20)))
+    for client in clients:
+        assert [b"%d" % number for number in range(20)] == [
+            await client.receive() for _ in range(20)
+        ]
