@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +76,15 @@ def test_the_control_plane_example_runs():
     assert "data plane: 50 requests queued" in output
     for plane in ("data", "control"):
         assert f"a topic deleted on the {plane} plane in " in output
+
+
+def test_the_cluster_example_runs():
+    command = [sys.executable, "examples/cluster.py"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    first, second = re.findall(r"broker (\d) died; broker (\d) leads", output)[0]
+    assert first != second
+    assert f"broker {first}: offset 0" in output
+    assert f"broker {second}: offset 1" in output
+    assert f"broker {first} is back: NOT_LEADER_OR_FOLLOWER" in output
+    assert f"after an election broker {first} leads" in output
+    assert f"broker {first}: offset 2" in output
