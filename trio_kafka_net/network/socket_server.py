@@ -64,6 +64,7 @@ class Plane:
         connection_quotas: ConnectionQuotas,
         processor_ids: Iterator[int],
         on_finished: OnFinished | None = None,
+        gives_way_to: Plane | None = None,
     ) -> None:
         """Put a plane together; nothing runs yet.
 
@@ -77,13 +78,20 @@ class Plane:
             connection_quotas: its limits; the listeners are registered with them here.
             processor_ids: ids that are unique within the server.
             on_finished: told once about every request that was queued, when it is over.
+            gives_way_to: rest while that plane has requests in hand.
         """
         is_control = name == "control"
         self.name = name
+        self._on_finished = on_finished
+        self._finished = 0
         self.request_channel = RequestChannel(
-            CONTROL_PLANE_QUEUE if is_control else config.queued_max_requests, on_finished
+            CONTROL_PLANE_QUEUE if is_control else config.queued_max_requests,
+            self._note_finished if is_control else on_finished,
         )
-        self._turn = Turn(CONTROL_PLANE_TURN_NS if is_control else DATA_PLANE_TURN_NS)
+        self._turn = Turn(
+            CONTROL_PLANE_TURN_NS if is_control else DATA_PLANE_TURN_NS,
+            None if gives_way_to is None else gives_way_to.has_requests,
+        )
         self.memory_pool = MemoryPool(config.queued_max_request_bytes)
         self.connection_quotas = connection_quotas
         for listener in listeners:
@@ -136,6 +144,18 @@ class Plane:
     def connection_count(self) -> int:
         """Connections open now."""
         return sum(processor.connection_count for processor in self.processors)
+
+    def has_requests(self) -> bool:
+        """Whether a request is anywhere between its last byte and that of its response.
+
+        Known of a control plane only; nobody asks another one, and counting has its price.
+        """
+        return self.request_channel.received != self._finished
+
+    def _note_finished(self, request: Request) -> None:
+        self._finished += 1
+        if self._on_finished is not None:
+            self._on_finished(request)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until stopped or cancelled.
@@ -285,6 +305,7 @@ class SocketServer:
             ),
             processor_ids=ids,
             on_finished=on_finished,
+            gives_way_to=self.control_plane,
         )
         self.listeners = bound
         """Every bound listener, in the order given."""
