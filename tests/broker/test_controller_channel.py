@@ -42,7 +42,11 @@ class FaultyTransport:
     late: list = attrs.field(factory=list)
     stale: int = 0
 
-    async def ask(self, request):
+    async def ask(self, requests, heard):
+        for request in requests:
+            heard(await self._ask(request))
+
+    async def _ask(self, request):
         fate = self.fates.pop(0) if self.fates else "arrives"
         self.names.append(type(request).__name__.removesuffix("Request"))
         await trio.lowlevel.checkpoint()
@@ -324,9 +328,10 @@ async def test_connection_that_rested_is_made_anew(nursery, mock_clock):
     good = b"\0\0\0\x08" + b"\0\0\0%c\0" + b"\0\0" + b"\0"
     peer = OneAnswer(good % 1 + good % 2, good % 3)
     transport = StreamTransport(peer.connect)
+    answers = []
 
     for connections, rest in ((1, 59), (1, 61), (2, 0)):
-        await transport.ask(UpdateMetadataRequest())
+        await transport.ask([UpdateMetadataRequest()], answers.append)
         assert peer.connections == connections
         mock_clock.jump(rest)
 

@@ -146,6 +146,11 @@ class Processor:
         """Responses that wait to be taken."""
         return self._responses_in.statistics().current_buffer_used
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a connection has something to be served, perhaps a request."""
+        return self._set.selector.is_ready
+
     def statistics(self) -> ProcessorStatistics:
         """What it did since its start, and what it has now."""
         return self._counters.snapshot(

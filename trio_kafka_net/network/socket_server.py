@@ -78,7 +78,7 @@ class Plane:
             connection_quotas: its limits; the listeners are registered with them here.
             processor_ids: ids that are unique within the server.
             on_finished: told once about every request that was queued, when it is over.
-            gives_way_to: rest while that plane has requests in hand.
+            gives_way_to: rest while that plane is busy.
         """
         is_control = name == "control"
         self.name = name
@@ -90,7 +90,7 @@ class Plane:
         )
         self._turn = Turn(
             CONTROL_PLANE_TURN_NS if is_control else DATA_PLANE_TURN_NS,
-            None if gives_way_to is None else gives_way_to.has_requests,
+            None if gives_way_to is None else gives_way_to.is_busy,
         )
         self.memory_pool = MemoryPool(config.queued_max_request_bytes)
         self.connection_quotas = connection_quotas
@@ -145,12 +145,14 @@ class Plane:
         """Connections open now."""
         return sum(processor.connection_count for processor in self.processors)
 
-    def has_requests(self) -> bool:
-        """Whether a request is anywhere between its last byte and that of its response.
+    def is_busy(self) -> bool:
+        """Whether a request is anywhere between its first byte and the last one of its response.
 
-        Known of a control plane only; nobody asks another one, and counting has its price.
+        Known of a control plane only: nobody asks another one, and counting has its price.
         """
-        return self.request_channel.received != self._finished
+        return self.request_channel.received != self._finished or any(
+            processor.is_ready for processor in self.processors
+        )
 
     def _note_finished(self, request: Request) -> None:
         self._finished += 1

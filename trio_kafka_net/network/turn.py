@@ -29,12 +29,12 @@ from time import perf_counter_ns
 
 import trio
 
-DATA_PLANE_TURN_NS = 2_000_000
+DATA_PLANE_TURN_NS = 1_000_000
 """What the data plane may use of a turn, ns. With twice as much the control plane waits nearly
 twice as long beside a full data plane, and the smallest requests on 50 or 500 connections cost up
 to a tenth less, for a turn has costs of its own."""
 
-CONTROL_PLANE_TURN_NS = 1_000_000
+CONTROL_PLANE_TURN_NS = 2_000_000
 """Until when, after the beginning of a turn, the control plane may begin something, ns."""
 
 
