@@ -135,6 +135,7 @@ async def test_the_control_plane_has_a_queue_of_20_and_one_handler(open_lab):
     """SS-65; and the data plane does not notice that it is full."""
     still = Standstill(ApiKey.DESCRIBE_CLUSTER, plane="control")
     lab = await open_lab(still.apis, num_io_threads=8, queued_max_requests=500)
+    await lab.make_topic()  # now, for the controller needs the control plane as well
     admins = await fill(lab, "control", 25, DescribeClusterRequest(), 1)
     channel = lab.plane("control").request_channel.statistics()
     assert (20, 20, 4) == (channel.queued, channel.capacity, channel.waiting)
@@ -144,7 +145,6 @@ async def test_the_control_plane_has_a_queue_of_20_and_one_handler(open_lab):
     )
     assert 1 == len(lab.plane("control").processors)
     assert (await lab.ask(DescribeClusterRequest(), 1)).brokers
-    await lab.make_topic()
     assert ErrorCode.NONE == (await lab.produce()).error_code
     still.gate.set()
     for admin in admins:
@@ -271,5 +271,8 @@ async def test_figures_are_of_the_plane_that_they_are_about(full):
     handlers = numbers(names.HANDLERS)
     assert (2, 0) == (handlers["data", "running"], handlers["data", "idle"])
     assert (0, 1) == (handlers["control", "running"], handlers["control", "idle"])
-    assert {("control", "Metadata", "12"): 1} == numbers(names.REQUESTS)
+    requests = numbers(names.REQUESTS)
+    assert {"control"} == {plane for plane, _, _ in requests}
+    assert 1 == requests["control", "Metadata", "12"]
+    assert {"Metadata", "LeaderAndIsr", "UpdateMetadata"} == {api for _, api, _ in requests}
     assert {"data", "control"} == {plane for (plane,) in numbers(names.MEMORY_POOL_USED)}

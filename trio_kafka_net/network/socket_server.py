@@ -47,6 +47,9 @@ from .turn import CONTROL_PLANE_TURN_NS, DATA_PLANE_TURN_NS, Turn
 
 CONTROL_PLANE_QUEUE = 20
 """Capacity of the control plane's request queue; Kafka's constant."""
+_AT_WORK_TURNS = 200
+"""How many turns a request of the control plane counts as work for: some 20 ms, a write to a slow
+disk. What takes longer shall not slow down the data plane."""
 
 
 class Plane:
@@ -78,19 +81,21 @@ class Plane:
             connection_quotas: its limits; the listeners are registered with them here.
             processor_ids: ids that are unique within the server.
             on_finished: told once about every request that was queued, when it is over.
-            gives_way_to: rest while that plane is busy.
+            gives_way_to: rest while that plane is at work.
         """
         is_control = name == "control"
         self.name = name
         self._on_finished = on_finished
         self._finished = 0
+        self._moved = 0  # requests begun and ended, when last looked at
+        self._turns_unmoved = 0
         self.request_channel = RequestChannel(
             CONTROL_PLANE_QUEUE if is_control else config.queued_max_requests,
             self._note_finished if is_control else on_finished,
         )
         self._turn = Turn(
             CONTROL_PLANE_TURN_NS if is_control else DATA_PLANE_TURN_NS,
-            None if gives_way_to is None else gives_way_to.is_busy,
+            None if gives_way_to is None else gives_way_to.is_at_work,
         )
         self.memory_pool = MemoryPool(config.queued_max_request_bytes)
         self.connection_quotas = connection_quotas
@@ -145,14 +150,19 @@ class Plane:
         """Connections open now."""
         return sum(processor.connection_count for processor in self.processors)
 
-    def is_busy(self) -> bool:
-        """Whether a request is anywhere between its first byte and the last one of its response.
+    def is_at_work(self) -> bool:
+        """Whether a request is between its first byte and its end, to be asked once a turn.
 
-        Known of a control plane only: nobody asks another one, and counting has its price.
+        One that has been for many turns, while no other began or ended, waits for something else,
+        its client perhaps, and does not count. Known of a control plane only.
         """
-        return self.request_channel.received != self._finished or any(
-            processor.is_ready for processor in self.processors
-        )
+        begun = self.request_channel.received
+        if begun + self._finished != self._moved:
+            self._moved, self._turns_unmoved = begun + self._finished, 0
+        self._turns_unmoved += 1
+        if begun != self._finished and self._turns_unmoved <= _AT_WORK_TURNS:
+            return True
+        return any(processor.is_ready for processor in self.processors)
 
     def _note_finished(self, request: Request) -> None:
         self._finished += 1
