@@ -236,6 +236,31 @@ async def test_decision_in_the_middle_of_a_deletion_keeps_the_note_of_it(data_di
     assert directories(path) == ["u-0"]
 
 
+async def test_worker_threads_work_where_it_may_take_long(local, monkeypatch):
+    """Not for a few small files in memory: their way there and back takes longer."""
+    threads = []
+
+    async def in_thread(work, *arguments):
+        threads.append(work.__name__)
+        await trio.lowlevel.checkpoint()
+        return work(*arguments)
+
+    async def change(name, partitions):
+        threads.clear()
+        await local.controller.create_topic(name, partitions=partitions)
+        await local.controller.create_partitions(name, partitions + 1)
+        await local.controller.alter_topic_configs({name: lambda _: {"segment.ms": "1"}})
+        await local.controller.delete_topic(name)
+        return len(threads)
+
+    monkeypatch.setattr(trio.to_thread, "run_sync", in_thread)
+    assert await change("stored", 1) == 4
+    monkeypatch.setattr(local.store.logs, "is_in_memory", True)
+    assert await change("small", 1) == 0
+    assert await change("larger", 4) == 1
+    assert await change("large", 51) == 4
+
+
 async def test_directory_that_cannot_be_removed_does_not_keep_the_others(local, monkeypatch):
     await local.controller.create_topic("t", partitions=3)
     with monkeypatch.context() as patched:

@@ -18,8 +18,8 @@ piece per turn while data is waiting. And while it is at work the data plane res
 it begins nothing at all, then it works for one, as little as it can. A change of a topic takes a
 dozen turns, so most of them cost next to nothing. What that costs the data plane is bounded three
 times: in turns and in time between two that it works in, and in how long the control plane counts
-as being at work without a request that begins or ends there. With a request that hangs all the
-time the data plane would do three fifths of its work.
+as being at work without a request that begins or ends there. If it were at work all the time, the
+data plane would do a little more than half of its work.
 """
 
 from __future__ import annotations
