@@ -39,10 +39,16 @@ class FaultyTransport:
     fates: list[str] = attrs.field(factory=list)
     is_direct: bool = False
     names: list[str] = attrs.field(factory=list)
+    pieces: list[int] = attrs.field(factory=list)
     late: list = attrs.field(factory=list)
     stale: int = 0
 
-    async def ask(self, request):
+    async def ask(self, requests, heard):
+        self.pieces.append(len(requests))
+        for request in requests:
+            heard(await self._ask(request))
+
+    async def _ask(self, request):
         fate = self.fates.pop(0) if self.fates else "arrives"
         self.names.append(type(request).__name__.removesuffix("Request"))
         await trio.lowlevel.checkpoint()
@@ -128,6 +134,28 @@ async def test_leadership_is_told_before_the_news_of_it(broker):
         "UpdateMetadata",
         "StopReplica",
     ]
+
+
+async def test_requests_of_a_decision_travel_together(broker):
+    transport = await with_faults(broker)
+    await broker.controller.create_topic("t")
+    await broker.controller.delete_topic("t")
+    assert transport.pieces == [1, 2, 2]
+
+    for _ in range(20):
+        broker.controller._state.announce([])
+    await broker.controller._state.delivered(DeliveryWait())
+    assert transport.pieces[3:] == [8, 8, 4]
+
+
+async def test_only_what_has_no_answer_is_asked_again(broker):
+    transport = await with_faults(broker)
+    transport.fates = ["arrives", "lost"]
+
+    await broker.controller.create_topic("t")
+
+    assert transport.names[1:] == ["LeaderAndIsr", "UpdateMetadata", "UpdateMetadata"]
+    check_told(broker)
 
 
 async def test_large_topics_are_told_in_pieces(broker):
@@ -324,9 +352,10 @@ async def test_connection_that_rested_is_made_anew(nursery, mock_clock):
     good = b"\0\0\0\x08" + b"\0\0\0%c\0" + b"\0\0" + b"\0"
     peer = OneAnswer(good % 1 + good % 2, good % 3)
     transport = StreamTransport(peer.connect)
+    answers = []
 
     for connections, rest in ((1, 59), (1, 61), (2, 0)):
-        await transport.ask(UpdateMetadataRequest())
+        await transport.ask([UpdateMetadataRequest()], answers.append)
         assert peer.connections == connections
         mock_clock.jump(rest)
 

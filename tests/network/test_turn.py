@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 import trio
 import trio.testing
 
+from trio_kafka_net.network import turn as turn_module
 from trio_kafka_net.network.connection import NewConnection
 from trio_kafka_net.network.framing import BytesSend
 from trio_kafka_net.network.handler_pool import RequestHandlerPool
@@ -17,7 +19,13 @@ from trio_kafka_net.network.memory_pool import MemoryPool
 from trio_kafka_net.network.processor import Processor
 from trio_kafka_net.network.request_channel import Request, RequestChannel, SendResponse
 from trio_kafka_net.network.selector import READABLE, Selector
-from trio_kafka_net.network.turn import CONTROL_PLANE_TURN_NS, DATA_PLANE_TURN_NS, Turn
+from trio_kafka_net.network.turn import (
+    CONTROL_PLANE_TURN_NS,
+    DATA_PLANE_TURN_NS,
+    REST_NS,
+    REST_TURNS,
+    Turn,
+)
 
 from .test_interleavings import FakePoller, Wire
 
@@ -135,6 +143,136 @@ async def test_a_processor_takes_one_response_in_a_turn_that_is_over(turn, nurse
     assert [b"%d" % number for number in range(10)] == [payload for _, payload in taken]
     assert 10 == len({number for number, _ in taken})
     nursery.cancel_scope.cancel()
+
+
+# While somebody more urgent is at work
+
+
+@pytest.fixture
+async def giving_way(monkeypatch):
+    """A turn that somebody else always needs, whatever the time of day."""
+    monkeypatch.setattr(turn_module, "REST_NS", math.inf)
+    turn = Turn(OVER, lambda: True)
+    trio.lowlevel.add_instrument(turn)
+    yield turn
+    trio.lowlevel.remove_instrument(turn)
+
+
+def distances(numbers: list[int]) -> set[int]:
+    return {later - earlier for earlier, later in itertools.pairwise(numbers)}
+
+
+async def test_handlers_rest_for_seven_turns_and_run_one_request(giving_way, nursery):
+    ran: list[int] = []
+
+    def handle(request: Request) -> None:
+        ran.append(giving_way.number)
+        request.respond(BytesSend(b""))
+
+    channel = RequestChannel(100)
+    for request in requests(5, SimpleNamespace(enqueue_response=lambda response: None)):
+        channel.put(request)
+    await nursery.start(RequestHandlerPool(channel, handle, 4, giving_way).run)
+    await trio.testing.wait_all_tasks_blocked()
+    assert (5, {REST_TURNS + 1}) == (len(ran), distances(ran))
+
+
+async def test_a_processor_rests_for_seven_turns_and_takes_one_response(
+    giving_way, nursery, monkeypatch
+):
+    taken: list[int] = []
+    processor = a_processor([], giving_way)
+    monkeypatch.setattr(processor, "_apply", lambda response: taken.append(giving_way.number))
+    for request in requests(5, processor):
+        processor.enqueue_response(SendResponse(request, BytesSend(b"")))
+    nursery.start_soon(processor._take_responses)
+    await trio.testing.wait_all_tasks_blocked()
+    assert (5, {REST_TURNS + 1}) == (len(taken), distances(taken))
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_response_that_is_held_in_a_rest_is_not_lost_when_the_processor_ends(monkeypatch):
+    taken: list[bytes] = []
+    turn = Turn()
+    turn.is_rest = True
+    processor = a_processor([], turn)
+    monkeypatch.setattr(
+        processor, "_apply", lambda response: taken.append(bytes(response.request.payload))
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(processor._take_responses)
+        await trio.testing.wait_all_tasks_blocked()
+        processor.enqueue_response(SendResponse(requests(1, processor)[0], BytesSend(b"")))
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+        await trio.lowlevel.cancel_shielded_checkpoint()
+        assert [] == taken
+        turn.is_rest = False
+    assert [b"0"] == taken
+
+
+def test_a_rest_ends_when_the_others_make_turns_long(monkeypatch):
+    clock = [0]
+    monkeypatch.setattr(turn_module, "perf_counter_ns", lambda: clock[0])
+    turn = Turn(OVER, lambda: True)
+    rests = []
+    for _ in range(6):
+        turn.after_io_wait(0)
+        rests.append(turn.is_rest)
+        clock[0] += REST_NS
+    assert [True, False] * 3 == rests
+
+
+def test_nobody_rests_for_nobody(monkeypatch):
+    monkeypatch.setattr(turn_module, "REST_NS", math.inf)
+    is_urgent = [False, False, True, True, False, False]
+    turn = Turn(1, lambda: is_urgent.pop(0))
+    rests = []
+    while is_urgent:
+        turn.after_io_wait(0)
+        rests.append(turn.is_rest)
+    assert [False, False, True, True, False, False] == rests
+
+
+async def test_the_data_plane_gives_way_from_the_first_byte_to_the_end_of_a_request(serve, dial):
+    gate = trio.Event()
+
+    async def control(request: Request) -> bytes:
+        await gate.wait()
+        return b"done"
+
+    server = await serve(lambda request: b"", control=control)
+    plane = server.control_plane
+    admin = dial(server.bound_port("CONTROLLER"))
+    await trio.testing.wait_all_tasks_blocked()
+    assert not plane.is_at_work()
+
+    admin.ask(b"x")
+    assert plane.is_at_work()  # before anybody has read it
+    await trio.testing.wait_all_tasks_blocked()
+    assert plane.is_at_work()
+
+    gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert not plane.is_at_work()
+    assert server.data_plane._turn._must_give_way == plane.is_at_work
+
+
+async def test_the_data_plane_does_not_give_way_for_long_to_a_request_that_only_waits(serve, dial):
+    async def control(request: Request) -> bytes:
+        await trio.sleep_forever()
+
+    server = await serve(lambda request: b"", control=control)
+    plane = server.control_plane
+    asks = 0
+    for _ in range(2):
+        dial(server.bound_port("CONTROLLER")).ask(b"x")
+        await trio.testing.wait_all_tasks_blocked()
+        while plane.is_at_work():
+            asks += 1
+            assert asks < 1000
+    assert 0 < asks
 
 
 async def test_a_server_bounds_turns_for_as_long_as_it_runs(serve):

@@ -8,8 +8,9 @@ always something that the next start completes, never old data under a new topic
 * enlarged: as made, for the partitions that are new.
 * settings changed: ``topics.json``, then the logs. Several topics of a request are one step.
 * deleted: first ``topics.json`` says that the topic has no partitions, which is how a deletion
-  shows; then the brokers let go of it and its directories are renamed for removal; then it leaves
-  ``topics.json``. The next start renames what is left. Until then nobody can have the name.
+  shows; then the brokers let go of it and its directories are renamed for removal. Until then
+  nobody can have the name. With the next decision that is saved it leaves ``topics.json``; the next
+  start renames what is left.
 
 A directory whose topic id is not the one in ``topics.json`` belongs to a topic that we do not know:
 nobody serves it, nobody removes it, and a topic of that name cannot be made.
@@ -59,6 +60,8 @@ log = logging.getLogger(__name__)
 MAX_NEW_PARTITIONS = 10_000
 """Partitions that one call may add; Kafka's limit on what one request may make."""
 
+_CHANGES_PER_TURN = 8
+
 Change: TypeAlias = Callable[[dict[str, str]], dict[str, str]]
 """What a topic sets before a change → what it sets after it; raises KafkaError to refuse."""
 
@@ -81,7 +84,6 @@ class Controller:
         self._state = state
         self._defaults = defaults
         self._new_uuid = new_uuid
-        self._deleting: set[str] = set()
         self.leaderships = Leaderships(state)
         """Which broker leads what."""
 
@@ -152,7 +154,7 @@ class Controller:
         for name, index in keys | set(self._logs.failures):
             if name == topic.name and self._logs.topic_id(name, index) == topic.topic_id:
                 self._logs.delete_log(name, index)
-        log.info("completed the deletion of topic %s", topic.name)
+                log.info("completed the deletion of %s-%d", name, index)
 
     async def create_topic(
         self,
@@ -208,7 +210,7 @@ class Controller:
             if validate_only:
                 return topic
             try:
-                await trio.to_thread.run_sync(self._make, list(planned), topic)
+                await self._make(list(planned), topic)
             except (KafkaError, StorageError, OSError) as error:
                 await self._unmake(topic)
                 raise error if isinstance(error, KafkaError) else to_kafka_error(error) from error
@@ -224,7 +226,7 @@ class Controller:
         Raises:
             KafkaError: INVALID_TOPIC_EXCEPTION, TOPIC_ALREADY_EXISTS.
         """
-        if name in self._deleting:
+        if name in self._state.deleting:
             raise KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' is being deleted.")
         self.topics.check_new_topic(name)
 
@@ -270,7 +272,7 @@ class Controller:
             larger = attrs.evolve(topic, partitions=[*topic.partitions, *self._led(new)])
             topics = self.topics.with_changed({name: larger})
             try:
-                await trio.to_thread.run_sync(self._make, topics, larger)
+                await self._make(topics, larger, from_index=present)
             except (KafkaError, StorageError, OSError) as error:
                 await self._unmake(larger, from_index=present)
                 raise error if isinstance(error, KafkaError) else to_kafka_error(error) from error
@@ -317,8 +319,9 @@ class Controller:
         failures: dict[str, KafkaError] = {}
         changed: dict[str, TopicMetadata] = {}
         async with self._state.changing:
-            for name, change in changes.items():
-                await trio.lowlevel.checkpoint()  # there may be thousands
+            for number, (name, change) in enumerate(changes.items(), start=1):
+                if number % _CHANGES_PER_TURN == 0:
+                    await trio.lowlevel.checkpoint()  # there may be thousands
                 try:
                     changed[name] = self._altered(name, change)
                 except KafkaError as error:
@@ -392,24 +395,20 @@ class Controller:
             topic = self.topics.topic_or_raise(name)
             if topic_id not in {None, topic.topic_id}:
                 raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"{name} is another topic")
+            without_logs = attrs.evolve(topic, partitions=[])
             try:
-                await state.save({name: attrs.evolve(topic, partitions=[])})
+                await state.save({name: without_logs})
             except OSError as error:
                 raise to_kafka_error(error) from error
             self.topics.remove_topic(name)
-            self._deleting.add(name)
+            state.deleting[name] = without_logs
             state.announce_deletion(topic)
         try:
             # Nobody shall find a log gone from under a partition that it still serves.
             await state.delivered(wait or DeliveryWait())
         finally:
             failure = self._delete_logs(topic)
-            self._deleting.discard(name)
-        async with state.changing:
-            try:
-                await state.save()
-            except OSError as error:
-                log.warning("topic %s is deleted, the next start completes it: %s", name, error)
+            del state.deleting[name]
         if failure is not None:
             raise failure
         log.info("deleted topic %s", name)
@@ -473,8 +472,14 @@ class Controller:
         self._logs.config.log.with_topic_configs(settings)
         return settings
 
-    def _make(self, topics: Sequence[TopicMetadata], topic: TopicMetadata) -> None:
-        """Write all topics down and make the logs of one; blocks, for a worker thread."""
+    async def _make(
+        self, topics: Sequence[TopicMetadata], topic: TopicMetadata, *, from_index: int = 0
+    ) -> None:
+        """Write all topics down and make the new logs of one."""
+        is_quick = self._logs.is_quick(topic.name, range(from_index, len(topic.partitions)))
+        await self._state.work_on_files(self._save_and_make, topics, topic, is_quick=is_quick)
+
+    def _save_and_make(self, topics: Sequence[TopicMetadata], topic: TopicMetadata) -> None:
         self._state.write(topics)
         self._make_logs(topic)
 

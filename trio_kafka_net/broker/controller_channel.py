@@ -1,9 +1,12 @@
-"""The controller's way to one broker: requests in order, one in flight, until each is answered.
+"""The controller's way to one broker: requests in order, a few at a time, until each is answered.
 
 A request that was sent and not answered may have been carried out, or may be carried out later: it
 may still lie in a queue of the broker, behind a connection that is gone. So before it is sent again
 the controller takes a new epoch, and a late copy of the old request is refused as stale, whatever
 came after it.
+
+A decision is two requests as a rule, and they are sent in one piece. The broker reads the next
+request of a connection when the one before is answered, so they are carried out in their order.
 
 There are two transports. A broker with a control plane is reached over a real connection to it. One
 without is in the same process, and its ``ControllerRequests`` are asked directly; then nothing has
@@ -17,8 +20,9 @@ from __future__ import annotations
 import logging
 import struct
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
+from typing import Any, Final, Protocol, TypeAlias
 
 import trio
 
@@ -42,6 +46,9 @@ _REST_SECONDS: Final = 60.0
 _SIZE: Final = struct.Struct(">i")
 _MAX_RESPONSE_BYTES: Final = 16 * 1024 * 1024
 _CHUNK_BYTES: Final = 65_536
+_MAX_CORRELATION_ID: Final = 0x7FFFFFFF
+_REQUESTS_AT_ONCE: Final = 8
+"""Sent in one piece; a decision is two of them, if it is small."""
 _VERSIONS: Final = {
     ApiKey.LEADER_AND_ISR: 7,
     ApiKey.STOP_REPLICA: 4,
@@ -50,21 +57,30 @@ _VERSIONS: Final = {
 }
 
 
+Heard: TypeAlias = Callable[[Any], None]
+"""Told a response."""
+
+
 class Transport(Protocol):
-    """Carries one request after the other to a broker."""
+    """Carries requests to a broker."""
 
     is_direct: bool
     """Whether it works without anything that runs in the background."""
 
-    async def ask(self, request: Message) -> Any:
-        """Carry a request over and return its response.
+    async def ask(self, requests: Sequence[Message], heard: Heard) -> None:
+        """Carry requests over, in their order; the broker sees one after the other.
+
+        Args:
+            requests: a few.
+            heard: called with each response, as it comes.
 
         Raises:
-            OSError: the broker cannot be reached; the request was not carried out.
+            OSError: the broker cannot be reached; what has no answer was not carried out.
             trio.BrokenResourceError: the connection broke; it may have been carried out.
-            RemoteProtocolError: the answer is none.
+            RemoteProtocolError: an answer is none.
 
-        Cancellation: it may have been carried out; call ``close`` before the next request.
+        Cancellation: what has no answer may have been carried out; call ``close`` before the next
+            requests.
         """
 
     def close(self) -> None:
@@ -83,12 +99,13 @@ class DirectTransport:
         """Ask ``handle``."""
         self._handle = handle
 
-    async def ask(self, request: Message) -> Any:
-        """Have a request carried out; see ``Transport.ask``.
+    async def ask(self, requests: Sequence[Message], heard: Heard) -> None:
+        """Have requests carried out; see ``Transport.ask``.
 
         Cancellation: as there.
         """
-        return await self._handle(request)
+        for request in requests:
+            heard(await self._handle(request))
 
     def close(self) -> None:
         """Do nothing."""
@@ -119,8 +136,8 @@ class StreamTransport:
         self._correlation_id = 0
         self._last_used = 0.0
 
-    async def ask(self, request: Message) -> Any:
-        """Send a request and receive its response; see ``Transport.ask``.
+    async def ask(self, requests: Sequence[Message], heard: Heard) -> None:
+        """Send requests in one piece and receive their responses; see ``Transport.ask``.
 
         Cancellation: as there.
         """
@@ -128,17 +145,24 @@ class StreamTransport:
             self.close()
         if self._stream is None:
             self._stream = await self._connect()
-        self._correlation_id = (self._correlation_id + 1) & 0x7FFFFFFF
+        first = self._correlation_id + 1
+        await self._stream.send_all(b"".join(map(self._frame, requests)))
+        for expected, request in enumerate(requests, start=first):
+            assert request.API_KEY is not None
+            frame = await self._receive_frame(self._stream)
+            version = _VERSIONS[request.API_KEY]
+            told, response = decode_response(response_class(request.API_KEY), version, frame)
+            if told != expected & _MAX_CORRELATION_ID:
+                raise RemoteProtocolError(f"answer to request {told}, not to {expected}")
+            self._last_used = trio.current_time()
+            heard(response)
+
+    def _frame(self, request: Message) -> bytes:
+        self._correlation_id = (self._correlation_id + 1) & _MAX_CORRELATION_ID
         assert request.API_KEY is not None
         version = _VERSIONS[request.API_KEY]
         payload = b"".join(encode_request(request, version, self._correlation_id, self._client_id))
-        await self._stream.send_all(_SIZE.pack(len(payload)) + payload)
-        frame = await self._receive_frame(self._stream)
-        told, response = decode_response(response_class(request.API_KEY), version, frame)
-        if told != self._correlation_id:
-            raise RemoteProtocolError(f"answer to request {told}, not to {self._correlation_id}")
-        self._last_used = trio.current_time()
-        return response
+        return _SIZE.pack(len(payload)) + payload
 
     async def _receive_frame(self, stream: trio.abc.Stream) -> bytes:
         await self._fill(stream, _SIZE.size)
@@ -256,47 +280,44 @@ class ControllerChannel:
     async def _carry_over(self) -> None:
         async with self._carrying:
             while self._queue:
-                request = self._queue[0]
-                response = await self._answer_to(request)
-                if response is None:
-                    return
-                _report(self.node_id, request, response)
-                # It may have been closed meanwhile, and then the queue is empty.
-                if self._queue and self._queue[0] is request:
-                    self._queue.popleft()
-                self._done += 1
-                self._note_progress()
+                await self._ask(list(islice(self._queue, _REQUESTS_AT_ONCE)))
+
+    async def _ask(self, requests: Sequence[ControllerRequest]) -> None:
+        """Ask once; what got no answer stays in the queue, to be asked again."""
+        for request in requests:
+            request.controller_epoch = self._epoch()
+        try:
+            with trio.fail_after(ANSWER_SECONDS):
+                await self.transport.ask(requests, self._hear)
+        except (
+            OSError,
+            trio.BrokenResourceError,
+            trio.ClosedResourceError,
+            trio.TooSlowError,
+            RemoteProtocolError,
+        ) as error:
+            if self._is_closed:
+                return
+            log.warning(
+                "broker %d did not answer %s, asking again: %s",
+                self.node_id,
+                type(self._queue[0]).__name__,
+                error or type(error).__name__,
+            )
+            self.transport.close()
+            self._renew_epoch()
+            await trio.sleep(BACK_OFF_SECONDS)
+
+    def _hear(self, response: Any) -> None:
+        # It may have been closed meanwhile, and then nobody wants to know.
+        if not self._is_closed:
+            _report(self.node_id, self._queue.popleft(), response)
+            self._done += 1
+            self._note_progress()
 
     def _note_progress(self) -> None:
         progress, self._progress = self._progress, trio.Event()
         progress.set()
-
-    async def _answer_to(self, request: ControllerRequest) -> Any:
-        """Ask until there is an answer; None if the broker is gone."""
-        while not self._is_closed:
-            request.controller_epoch = self._epoch()
-            try:
-                with trio.fail_after(ANSWER_SECONDS):
-                    return await self.transport.ask(request)
-            except (
-                OSError,
-                trio.BrokenResourceError,
-                trio.ClosedResourceError,
-                trio.TooSlowError,
-                RemoteProtocolError,
-            ) as error:
-                if self._is_closed:
-                    return None
-                log.warning(
-                    "broker %d did not answer %s, asking again: %s",
-                    self.node_id,
-                    type(request).__name__,
-                    error or type(error).__name__,
-                )
-            self.transport.close()
-            self._renew_epoch()
-            await trio.sleep(BACK_OFF_SECONDS)
-        return None
 
 
 def _report(node_id: int, request: ControllerRequest, response: Any) -> None:

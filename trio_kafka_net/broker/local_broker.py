@@ -216,9 +216,10 @@ class LocalBroker:
         transport = self.controller.transport()
         epoch = self.controller_requests.broker_epoch
         request = ControlledShutdownRequest(broker_id=self.node_id, broker_epoch=epoch)
+        answers: list[ControlledShutdownResponse] = []
         try:
             with trio.fail_after(ANSWER_SECONDS):
-                response = await transport.ask(request)
+                await transport.ask([request], answers.append)
         except (
             OSError,
             trio.BrokenResourceError,
@@ -230,6 +231,7 @@ class LocalBroker:
             return
         finally:
             transport.close()
+        (response,) = answers
         remaining = len(response.remaining_partitions)
         if response.error_code or remaining:
             log.warning(

@@ -176,7 +176,9 @@ class RequestHandlerPool:
         # With empty hands: a request that a handler had meanwhile could wait for long, if others
         # always were faster.
         turn = self._turn
-        while self._served_turn == turn.number and perf_counter_ns() >= turn.ends_ns:
+        while turn.is_rest or (
+            self._served_turn == turn.number and perf_counter_ns() >= turn.ends_ns
+        ):
             await trio.lowlevel.checkpoint()
 
     async def _wait_for_request(self) -> Request:

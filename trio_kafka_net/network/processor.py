@@ -146,6 +146,11 @@ class Processor:
         """Responses that wait to be taken."""
         return self._responses_in.statistics().current_buffer_used
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether a connection has something to be served, perhaps a request."""
+        return self._set.selector.is_ready
+
     def statistics(self) -> ProcessorStatistics:
         """What it did since its start, and what it has now."""
         return self._counters.snapshot(
@@ -287,9 +292,11 @@ class Processor:
     # -- poll: completed receives and room to write -------------------------------------------
 
     async def _poll(self) -> None:
-        selector = self._set.selector
+        selector, turn = self._set.selector, self._turn
         while True:
             await selector.wait_ready()
+            while turn.is_rest:
+                await trio.lowlevel.checkpoint()
             # no checkpoint until the end of the pass
             started = perf_counter_ns()
             self._now = trio.current_time()
@@ -403,6 +410,9 @@ class Processor:
         turn = self._turn
         while True:
             response = await receive()
+            while turn.is_rest:
+                # Shielded, or the response would be lost with the task.
+                await trio.lowlevel.cancel_shielded_checkpoint()
             # no checkpoint between taking a response and its bytes being the connection's
             started = perf_counter_ns()
             self._now = trio.current_time()

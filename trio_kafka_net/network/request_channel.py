@@ -271,11 +271,14 @@ class RequestChannel:
         self._send_channel, self._receive_channel = trio.open_memory_channel[Request](capacity)
         self._capacity = capacity
         self._waiting: deque[Request] = deque()
+        self.received = 0
+        """Requests that were ever put."""
 
     def put(self, request: Request) -> None:
         """Queue a request; never blocks, see the top of this file."""
         request._is_with_handlers = True
         request._on_finished = self._on_finished
+        self.received += 1
         try:
             self._send_channel.send_nowait(request)
         except trio.WouldBlock:

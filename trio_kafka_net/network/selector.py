@@ -143,6 +143,7 @@ class Selector:
         self._poller = open_poller() if poller is None else poller
         self.connections: dict[int, Connection] = {}
         """{descriptor: its connection}, every connection of the Processor."""
+        self._is_closed = False
 
     def register(self, connection: Connection) -> None:
         """Watch a new connection for what its interest flags say.
@@ -188,8 +189,14 @@ class Selector:
         """
         return self._poller.poll(0, limit)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether ``ready`` would report anything, not after ``close``; a system call, 1 µs."""
+        return not self._is_closed and bool(self._poller.poll(0, 1))
+
     def close(self) -> None:
         """Close the selector's own descriptor; connections are not closed."""
+        self._is_closed = True
         trio.lowlevel.notify_closing(self._poller.fileno())
         self._poller.close()
 

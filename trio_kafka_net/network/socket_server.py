@@ -47,6 +47,9 @@ from .turn import CONTROL_PLANE_TURN_NS, DATA_PLANE_TURN_NS, Turn
 
 CONTROL_PLANE_QUEUE = 20
 """Capacity of the control plane's request queue; Kafka's constant."""
+_AT_WORK_TURNS = 200
+"""How many turns a request of the control plane counts as work for: some 20 ms, a write to a slow
+disk. What takes longer shall not slow down the data plane."""
 
 
 class Plane:
@@ -64,6 +67,7 @@ class Plane:
         connection_quotas: ConnectionQuotas,
         processor_ids: Iterator[int],
         on_finished: OnFinished | None = None,
+        gives_way_to: Plane | None = None,
     ) -> None:
         """Put a plane together; nothing runs yet.
 
@@ -77,13 +81,22 @@ class Plane:
             connection_quotas: its limits; the listeners are registered with them here.
             processor_ids: ids that are unique within the server.
             on_finished: told once about every request that was queued, when it is over.
+            gives_way_to: rest while that plane is at work.
         """
         is_control = name == "control"
         self.name = name
+        self._on_finished = on_finished
+        self._finished = 0
+        self._moved = 0  # requests begun and ended, when last looked at
+        self._turns_unmoved = 0
         self.request_channel = RequestChannel(
-            CONTROL_PLANE_QUEUE if is_control else config.queued_max_requests, on_finished
+            CONTROL_PLANE_QUEUE if is_control else config.queued_max_requests,
+            self._note_finished if is_control else on_finished,
         )
-        self._turn = Turn(CONTROL_PLANE_TURN_NS if is_control else DATA_PLANE_TURN_NS)
+        self._turn = Turn(
+            CONTROL_PLANE_TURN_NS if is_control else DATA_PLANE_TURN_NS,
+            None if gives_way_to is None else gives_way_to.is_at_work,
+        )
         self.memory_pool = MemoryPool(config.queued_max_request_bytes)
         self.connection_quotas = connection_quotas
         for listener in listeners:
@@ -136,6 +149,25 @@ class Plane:
     def connection_count(self) -> int:
         """Connections open now."""
         return sum(processor.connection_count for processor in self.processors)
+
+    def is_at_work(self) -> bool:
+        """Whether a request is between its first byte and its end, to be asked once a turn.
+
+        One that has been for many turns, while no other began or ended, waits for something else,
+        its client perhaps, and does not count. Known of a control plane only.
+        """
+        begun = self.request_channel.received
+        if begun + self._finished != self._moved:
+            self._moved, self._turns_unmoved = begun + self._finished, 0
+        self._turns_unmoved += 1
+        if begun != self._finished and self._turns_unmoved <= _AT_WORK_TURNS:
+            return True
+        return any(processor.is_ready for processor in self.processors)
+
+    def _note_finished(self, request: Request) -> None:
+        self._finished += 1
+        if self._on_finished is not None:
+            self._on_finished(request)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until stopped or cancelled.
@@ -285,6 +317,7 @@ class SocketServer:
             ),
             processor_ids=ids,
             on_finished=on_finished,
+            gives_way_to=self.control_plane,
         )
         self.listeners = bound
         """Every bound listener, in the order given."""

@@ -86,6 +86,11 @@ def _lock(path: Path) -> int:
     return fd
 
 
+def is_in_memory(path: Path) -> bool:
+    """Whether a directory is known to be in memory, so that its small files are written at once."""
+    return path.parent == _SHARED_MEMORY
+
+
 @contextlib.contextmanager
 def in_memory_data_dir() -> Iterator[Path]:
     """A data directory that lives in memory and is removed at the end.

@@ -16,7 +16,7 @@ import logging
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -35,7 +35,7 @@ from trio_kafka_net.broker.log.checkpoints import (
     write_offsets,
     write_topic_id,
 )
-from trio_kafka_net.broker.log.data_dir import DataDir
+from trio_kafka_net.broker.log.data_dir import DataDir, is_in_memory
 from trio_kafka_net.broker.log.log_cleaner import LogCleaner
 from trio_kafka_net.broker.log.log_config import LogConfig
 from trio_kafka_net.broker.log.segment import LogSegment
@@ -46,6 +46,7 @@ from trio_kafka_net.errors import KafkaError, StorageError
 logger = logging.getLogger(__name__)
 
 _DELETE_SUFFIX = "-delete"
+_FEW_LOGS = 3
 _MAX_NAME_BYTES = 255
 _PARTITION_DIRECTORY = re.compile(r"([a-zA-Z0-9._-]+)-(0|[1-9][0-9]*)")
 
@@ -90,6 +91,8 @@ class LogManager:
         self._data_dir = data_dir
         self.path = data_dir.path
         """The data directory."""
+        self.is_in_memory = is_in_memory(data_dir.path)
+        """Whether nothing here ever waits for a device."""
         self._now_ms = now_ms
         self._new_uuid = new_uuid
         self._logs: dict[TopicPartition, UnifiedLog] = {}
@@ -154,6 +157,18 @@ class LogManager:
     def topic_id(self, topic: str, index: int) -> bytes | None:
         """The topic id in a partition's directory, 16 bytes, if there is one."""
         return read_topic_id(self._directory((topic, index)))
+
+    def is_quick(self, topic: str, indexes: Sequence[int]) -> bool:
+        """Whether logs can be made in less than about half a millisecond, without a worker thread.
+
+        A log takes 120 µs in memory, some 700 µs on a disk.
+        """
+        keys = [(topic, index) for index in indexes[: _FEW_LOGS + 1]]
+        return (
+            self.is_in_memory
+            and len(keys) <= _FEW_LOGS
+            and not any(key in self._leaving or key in self._compacted for key in keys)
+        )
 
     def create_log(
         self, topic: str, index: int, topic_id: bytes, configs: Mapping[str, str] | None = None
