@@ -261,8 +261,14 @@ class ClusterState:
 
     # Delivery
 
-    async def delivered(self, wait: DeliveryWait) -> None:
-        """Return when every broker alive has heard of all that was announced until now.
+    async def delivered(
+        self, wait: DeliveryWait, to: Iterable[RegisteredBroker] | None = None
+    ) -> None:
+        """Return when brokers have heard of all that was announced until now.
+
+        Args:
+            wait: for how long, and how.
+            to: the brokers; everybody alive if not given.
 
         Raises:
             KafkaError: REQUEST_TIMED_OUT; the brokers will hear of it all the same.
@@ -270,7 +276,7 @@ class ClusterState:
         Cancellation: the same.
         """
         pending = []
-        for broker in self.alive:
+        for broker in self.alive if to is None else to:
             if broker.channel.transport.is_direct:
                 await broker.channel.delivered()
             elif not broker.channel.has_delivered:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import attrs
+import trio
 
 from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
@@ -55,13 +56,14 @@ class Leaderships:
         """Let brokers take part, and return when all have heard of it.
 
         Brokers that start together should register together, or the first one leads everything.
+        One that is there already and does not answer is waited for, but keeps nobody out.
 
         Returns:
             Their broker epochs.
 
         Raises:
             OSError: it could not be saved; nobody was told.
-            KafkaError: REQUEST_TIMED_OUT, a broker did not answer in time.
+            KafkaError: REQUEST_TIMED_OUT, one of these brokers did not answer in time.
 
         Cancellation: the brokers are registered or not; call ``unregister``.
         """
@@ -80,13 +82,15 @@ class Leaderships:
             for broker in brokers:
                 state.announce_everything(broker)
         log.info("brokers %s registered", ", ".join(str(each.node_id) for each in joining))
-        await state.delivered(DeliveryWait())
+        await state.delivered(DeliveryWait(), brokers)
+        await self._wait_for_others()
         return [broker.epoch for broker in brokers]
 
     async def unregister(self, node_id: int) -> None:
         """Note that a broker is gone; others lead what it led.
 
-        Nothing happens if it is not registered.
+        Nothing happens if it is not registered. Returns when the others have heard of it, or do not
+        answer.
 
         Cancellation: the others may not have heard of it yet.
         """
@@ -96,12 +100,22 @@ class Leaderships:
             return
         broker.is_alive = False
         broker.channel.close()
-        async with state.changing:
-            changes = self._settle()
-            await self._save_if_possible(changes)
-            state.announce(changes, news=self._replicas_of({node_id}))
+        # It may be cancelled together with the broker, and who should lead then? What is waited
+        # for here is the disk, never a broker.
+        with trio.CancelScope(shield=True):
+            async with state.changing:
+                changes = self._settle()
+                await self._save_if_possible(changes)
+                state.announce(changes, news=self._replicas_of({node_id}))
         log.info("broker %d is gone", node_id)
-        await state.delivered(DeliveryWait())
+        await self._wait_for_others()
+
+    async def _wait_for_others(self) -> None:
+        """Wait until all have heard who is there; that somebody does not answer stops nobody."""
+        try:
+            await self._state.delivered(DeliveryWait())
+        except KafkaError as error:
+            log.warning("brokers came or went: %s", error.message)
 
     async def controlled_shutdown(
         self, node_id: int, broker_epoch: int, wait: DeliveryWait
