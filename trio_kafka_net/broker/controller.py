@@ -259,7 +259,9 @@ class Controller:
         Source: Kafka ``ReplicationControlManager.createPartitions``.
         """
         async with self._state.changing:
-            topic = self.topics.topic_or_raise(name)
+            topic = self.topics.get_topic(name)
+            if topic is None:
+                raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)  # as Kafka: without a text
             present = len(topic.partitions)
             _check_increase(topic, count)
             new = self._new_replicas(topic, count - present, assignments)

@@ -231,7 +231,8 @@ class MetadataCache:
         topic = self._topics.get(name)
         if topic is None:
             raise KafkaError(
-                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic named '{name}'"
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+                "This server does not host this topic-partition.",
             )
         return topic
 
