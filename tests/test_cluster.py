@@ -337,6 +337,22 @@ async def test_restart_of_all_keeps_topics_records_and_leaders(tmp_path):
             assert answer.base_offset == 1
 
 
+async def test_store_of_several_brokers_opened_by_one_says_what_cannot_be_used(tmp_path, caplog):
+    config = a_config(trio_in_memory=False, log_dirs=(tmp_path,))
+    async with open_cluster(config) as cluster:
+        await make(cluster, "t", (2, 1), (1, 2))
+        await make(cluster, "alone", (3,), (2,))
+    async with open_cluster(config, 1) as cluster:
+        assert [state(cluster, "t", index).leader_id for index in (0, 1)] == [1, 1]
+        assert "2 partitions have no leader" in caplog.text
+        assert "first alone-0 of brokers 3" in caplog.text
+    caplog.clear()
+    async with open_cluster(config) as cluster:
+        assert [state(cluster, "alone", index).leader_id for index in (0, 1)] == [3, 2]
+        assert state(cluster, "t").isr == (1, 2)
+        assert "no leader" not in caplog.text
+
+
 # Replicas that acknowledge
 
 

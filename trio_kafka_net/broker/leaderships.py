@@ -82,6 +82,7 @@ class Leaderships:
             for broker in brokers:
                 state.announce_everything(broker)
         log.info("brokers %s registered", ", ".join(str(each.node_id) for each in joining))
+        self._report_leaderless()
         await state.delivered(DeliveryWait(), brokers)
         await self._wait_for_others()
         return [broker.epoch for broker in brokers]
@@ -291,6 +292,21 @@ class Leaderships:
             if indexes:
                 changes.append(Change(topic, indexes))
         return changes
+
+    def _report_leaderless(self) -> None:
+        """Say what cannot be used: of a store that more brokers had before, for example."""
+        leaderless = [
+            f"{topic.name}-{index} of brokers {', '.join(map(str, partition.replicas))}"
+            for topic in self._state.topics
+            for index, partition in enumerate(topic.partitions)
+            if partition.leader_id == NO_LEADER
+        ]
+        if leaderless:
+            log.warning(
+                "%d partitions have no leader, as no replica in sync is alive; first %s",
+                len(leaderless),
+                leaderless[0],
+            )
 
     def _replicas_of(self, nodes: set[int]) -> list[Change]:
         """Partitions of which some brokers have replicas: whether they are offline is news."""
