@@ -319,6 +319,13 @@ async def test_answer_that_is_none_is_asked_for_again(nursery, answer, caplog):
     assert channel.has_delivered
 
 
+async def test_broker_that_cannot_be_reached_is_told_of_once(broker, caplog):
+    await with_faults(broker, *["lost"] * 20)
+
+    assert caplog.text.count("asking again") == 1
+    check_told(broker)
+
+
 async def test_connection_that_rested_is_made_anew(nursery, mock_clock):
     """The broker may have closed it meanwhile; to ask on it would cost an epoch."""
     good = b"\0\0\0\x08" + b"\0\0\0%c\0" + b"\0\0" + b"\0"

@@ -273,6 +273,7 @@ class ControllerChannel:
 
     async def _answer_to(self, request: ControllerRequest) -> Any:
         """Ask until there is an answer; None if the broker is gone."""
+        level = logging.WARNING
         while not self._is_closed:
             request.controller_epoch = self._epoch()
             try:
@@ -287,12 +288,14 @@ class ControllerChannel:
             ) as error:
                 if self._is_closed:
                     return None
-                log.warning(
+                log.log(
+                    level,
                     "broker %d did not answer %s, asking again: %s",
                     self.node_id,
                     type(request).__name__,
                     error or type(error).__name__,
                 )
+                level = logging.DEBUG  # said once is enough, ten times a second is too much
             self.transport.close()
             self._renew_epoch()
             await trio.sleep(BACK_OFF_SECONDS)
