@@ -319,6 +319,18 @@ async def test_answer_that_is_none_is_asked_for_again(nursery, answer, caplog):
     assert channel.has_delivered
 
 
+async def test_broker_that_registers_while_all_of_it_is_cut_meets_no_error(broker):
+    """Who waits for the controller's lock at that moment gets it, and is cancelled afterwards."""
+    state = broker.controller._state
+    async with trio.open_nursery() as nursery:
+        await nursery.start(state.run)
+        nursery.cancel_scope.cancel()
+
+    state.add_broker(7, {}, FaultyTransport(broker))
+
+    assert not state.brokers[7].channel.transport.names
+
+
 async def test_broker_that_cannot_be_reached_is_told_of_once(broker, caplog):
     await with_faults(broker, *["lost"] * 20)
 

@@ -300,4 +300,8 @@ class ClusterState:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                # A broker may be about to register at this very moment.
+                self._nursery = None
