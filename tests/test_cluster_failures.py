@@ -1,4 +1,4 @@
-"""What a cluster survives: brokers that hang, fail, and come and go while others do."""
+"""What a cluster survives: brokers that fail, and die in every moment of their start."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 import trio
 
-from trio_kafka_net.broker import cluster_state
+from trio_kafka_net import cluster as cluster_module
 from trio_kafka_net.cluster import open_cluster
 from trio_kafka_net.errors import FatalExitError, LocalProtocolError
 
@@ -18,57 +18,6 @@ from .test_cluster import a_config, lab, leader_of, make, state
 async def cluster():
     async with open_cluster(a_config()) as opened:
         yield opened
-
-
-@contextmanager
-def hanging(broker):
-    """A broker whose control plane takes requests and answers none, for the time of a block."""
-    pool = broker.socket_server.control_plane.handler_pool
-    handle, end = pool._handle, trio.Event()
-
-    async def wait_and_handle(request):
-        await end.wait()
-        await handle(request)
-
-    pool._handle = wait_and_handle
-    yield
-    pool._handle = handle
-    end.set()
-
-
-async def test_brokers_come_and_go_beside_one_that_hangs(cluster, monkeypatch):
-    monkeypatch.setattr(cluster_state, "DELIVERY_SECONDS", 0.01)
-    await make(cluster)
-    with hanging(cluster.brokers[2]):
-        await cluster.kill(1)
-        assert state(cluster).leader_id == 2
-        await cluster.start(1)
-        await cluster.kill(3)
-
-    assert list(cluster.brokers) == [2, 1]
-    await make(cluster, "later", (2,))
-    assert (await lab(cluster, 2).produce("t")).error_code == 0
-
-
-async def test_broker_that_does_not_answer_itself_is_not_in_the_cluster(cluster, monkeypatch):
-    await make(cluster)
-    await cluster.kill(2)
-    monkeypatch.setattr(cluster_state, "DELIVERY_SECONDS", 0.01)
-    new_broker = cluster._new_broker
-
-    def new_broker_that_hangs(node_id):
-        broker = new_broker(node_id)
-        hanging(broker).__enter__()
-        return broker
-
-    monkeypatch.setattr(cluster, "_new_broker", new_broker_that_hangs)
-
-    with pytest.raises(ExceptionGroup) as raised:
-        await cluster.start(2)
-
-    assert "REQUEST_TIMED_OUT" in str(raised.value.exceptions)
-    assert list(cluster.brokers) == [1, 3]
-    assert state(cluster).isr == (1, 3)
 
 
 async def test_broker_can_be_started_as_soon_as_it_is_dead(cluster):
@@ -199,3 +148,52 @@ async def test_nobody_takes_over_when_all_of_it_is_cut(tmp_path):
 
     async with open_cluster(config) as cluster:
         assert (state(cluster).leader_id, state(cluster).isr) == (1, (1, 2, 3))
+
+
+# Ports that are in use
+
+
+@contextmanager
+def no_port_for(node_id, monkeypatch):
+    """The brokers that get one, while those with this node id do not."""
+    made = []
+
+    def bind(local, apis):
+        if local.node_id == node_id:
+            raise OSError("address in use")
+        made.append(bound(local, apis))
+        return made[-1]
+
+    bound = cluster_module.Broker
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster_module, "Broker", bind)
+        yield made
+
+
+async def test_cluster_that_finds_no_port_gives_everything_back(tmp_path, monkeypatch):
+    config = a_config(trio_in_memory=False, log_dirs=(tmp_path,))
+    with no_port_for(3, monkeypatch) as made, pytest.raises(OSError, match="in use"):
+        async with open_cluster(config):
+            pass
+
+    assert len(made) == 2
+    for broker in made:
+        with pytest.raises(OSError, match="connect"):
+            await trio.open_tcp_stream("127.0.0.1", broker.bound_listeners[0].port)
+    async with open_cluster(config) as cluster:
+        await make(cluster)
+
+
+async def test_broker_that_finds_no_port_does_not_run_and_hears_of_nothing(cluster, monkeypatch):
+    await make(cluster)
+    await cluster.kill(2)
+    with no_port_for(2, monkeypatch), pytest.raises(OSError, match="in use"):
+        await cluster.start(2)
+
+    assert list(cluster.brokers) == [1, 3]
+    local = cluster.brokers[1].local
+    assert len(local.dynamic_config._shared.members) == 2
+    assert len(local.quotas._shared.members) == 2
+    assert len(local.store.followers.on_release) == 2
+    await cluster.start(2)
+    assert state(cluster).isr == (1, 3, 2)

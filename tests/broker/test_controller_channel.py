@@ -14,6 +14,7 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from trio_kafka_net.broker import controller_channel
 from trio_kafka_net.broker.cluster_state import ClusterState, DeliveryWait
 from trio_kafka_net.broker.controller_channel import ControllerChannel, StreamTransport
+from trio_kafka_net.broker.leaderships import Registration
 from trio_kafka_net.broker.local_broker import LocalBroker, random_uuid, start_controller
 from trio_kafka_net.broker.topics_file import load_topics
 from trio_kafka_net.config import BrokerConfig
@@ -329,6 +330,29 @@ async def test_broker_that_registers_while_all_of_it_is_cut_meets_no_error(broke
     state.add_broker(7, {}, FaultyTransport(broker))
 
     assert not state.brokers[7].channel.transport.names
+
+
+async def test_brokers_come_and_go_beside_one_that_hangs(broker, autojump_clock):
+    leaderships = broker.controller.leaderships
+    hanging = await with_faults(broker)
+    hanging.fates = ["hangs"] * 100
+
+    await leaderships.register(Registration(2, {}, FaultyTransport(broker)))
+    await leaderships.unregister(2)
+
+    assert broker.controller.registered == [1, 2]
+    assert [each.node_id for each in broker.controller._state.alive] == [1]
+    assert hanging.names
+
+
+async def test_broker_that_does_not_answer_does_not_get_in(broker, autojump_clock):
+    await with_faults(broker)
+    hanging = FaultyTransport(broker, ["hangs"] * 100)
+
+    with pytest.raises(KafkaError) as refused:
+        await broker.controller.leaderships.register(Registration(2, {}, hanging))
+
+    assert refused.value.code == ErrorCode.REQUEST_TIMED_OUT
 
 
 async def test_broker_that_cannot_be_reached_is_told_of_once(broker, caplog):
