@@ -250,11 +250,14 @@ class Leaderships:
             return
         state = self._state
         changed: dict[str, TopicMetadata] = {}
+        indexes: dict[str, list[int]] = {}
         for (name, index), after in decided.items():
             if name not in changed:
                 topic = state.topics.topic_or_raise(name)
                 changed[name] = attrs.evolve(topic, partitions=list(topic.partitions))
+                indexes[name] = []
             changed[name].partitions[index] = after
+            indexes[name].append(index)
         try:
             await state.save(changed)
         except OSError as error:
@@ -262,13 +265,7 @@ class Leaderships:
         for name, topic in changed.items():
             state.topics.topic_or_raise(name).partitions = topic.partitions
         state.announce(
-            [
-                Change(
-                    state.topics.topic_or_raise(name),
-                    sorted(index for other, index in decided if other == name),
-                )
-                for name in changed
-            ]
+            [Change(state.topics.topic_or_raise(name), sorted(indexes[name])) for name in changed]
         )
 
     def _settle(self) -> list[Change]:
