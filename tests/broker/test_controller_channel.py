@@ -332,6 +332,29 @@ async def test_broker_that_registers_while_all_of_it_is_cut_meets_no_error(broke
     assert not state.brokers[7].channel.transport.names
 
 
+async def test_deletion_that_waits_for_a_broker_is_written_down_with_every_other_change(
+    broker, nursery
+):
+    """Or a death in this moment would leave directories of nobody that block the name."""
+    transport = await with_faults(broker)
+    await broker.controller.create_topic("t")
+    transport.fates = ["hangs"]
+    nursery.start_soon(broker.controller.delete_topic, "t")
+    while broker.controller.topics.get_topic("t") is not None:
+        await trio.sleep(0)
+    nursery.start_soon(broker.controller.create_topic, "u")
+    while broker.controller.topics.get_topic("u") is None:
+        await trio.sleep(0)
+
+    topics, _ = load_topics(broker.store.logs.path)
+
+    assert {topic.name: len(topic.partitions) for topic in topics} == {"t": 0, "u": 1}
+    with pytest.raises(KafkaError) as refused:
+        await broker.controller.create_topic("t")
+    assert refused.value.code == ErrorCode.TOPIC_ALREADY_EXISTS
+    nursery.cancel_scope.cancel()
+
+
 async def test_brokers_come_and_go_beside_one_that_hangs(broker, autojump_clock):
     leaderships = broker.controller.leaderships
     hanging = await with_faults(broker)

@@ -81,6 +81,9 @@ class ClusterState:
         """The truth about topics."""
         self.epoch = epoch
         """Of this controller; brokers obey none with a smaller one."""
+        self.deleting: Mapping[str, TopicMetadata] = {}
+        """{name: topic without partitions}, of those that are gone and whose logs are not yet;
+        saved with the others. Never changed in place, as a thread may write it down."""
         self.changing = trio.Lock()
         """Held while a decision is made and saved."""
         self.brokers: dict[int, RegisteredBroker] = {}
@@ -179,12 +182,12 @@ class ClusterState:
         await trio.to_thread.run_sync(self.write, self.topics.with_changed(changed or {}))
 
     def write(self, topics: Sequence[TopicMetadata]) -> None:
-        """Write down ``topics``; blocks, for a worker thread.
+        """Write down ``topics`` and those that are deleted; blocks, for a worker thread.
 
         Raises:
             OSError: as ``save``.
         """
-        save_topics(self.logs.path, topics, self.epoch)
+        save_topics(self.logs.path, [*topics, *self.deleting.values()], self.epoch)
 
     def announce(
         self,

@@ -81,7 +81,6 @@ class Controller:
         self._state = state
         self._defaults = defaults
         self._new_uuid = new_uuid
-        self._deleting: set[str] = set()
         self.leaderships = Leaderships(state)
         """Which broker leads what."""
 
@@ -224,7 +223,7 @@ class Controller:
         Raises:
             KafkaError: INVALID_TOPIC_EXCEPTION, TOPIC_ALREADY_EXISTS.
         """
-        if name in self._deleting:
+        if name in self._state.deleting:
             raise KafkaError(ErrorCode.TOPIC_ALREADY_EXISTS, f"Topic '{name}' is being deleted.")
         self.topics.check_new_topic(name)
 
@@ -394,19 +393,20 @@ class Controller:
             topic = self.topics.topic_or_raise(name)
             if topic_id not in {None, topic.topic_id}:
                 raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"{name} is another topic")
+            gone = attrs.evolve(topic, partitions=[])
             try:
-                await state.save({name: attrs.evolve(topic, partitions=[])})
+                await state.save({name: gone})
             except OSError as error:
                 raise to_kafka_error(error) from error
             self.topics.remove_topic(name)
-            self._deleting.add(name)
+            state.deleting = {**state.deleting, name: gone}
             state.announce_deletion(topic)
         try:
             # Nobody shall find a log gone from under a partition that it still serves.
             await state.delivered(wait or DeliveryWait())
         finally:
             failure = self._delete_logs(topic)
-            self._deleting.discard(name)
+            state.deleting = {key: each for key, each in state.deleting.items() if key != name}
         async with state.changing:
             try:
                 await state.save()
