@@ -14,13 +14,19 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from trio_kafka_net.broker import controller_channel
 from trio_kafka_net.broker.cluster_state import ClusterState, DeliveryWait
 from trio_kafka_net.broker.controller_channel import ControllerChannel, StreamTransport
+from trio_kafka_net.broker.controller_messages import Change
 from trio_kafka_net.broker.leaderships import Registration
 from trio_kafka_net.broker.local_broker import LocalBroker, random_uuid, start_controller
+from trio_kafka_net.broker.metadata_cache import MetadataCache
 from trio_kafka_net.broker.topics_file import load_topics
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
-from trio_kafka_net.protocol.messages import UpdateMetadataRequest, UpdateMetadataResponse
+from trio_kafka_net.protocol.messages import (
+    LeaderAndIsrRequest,
+    UpdateMetadataRequest,
+    UpdateMetadataResponse,
+)
 
 
 @attrs.define(eq=False)
@@ -318,6 +324,45 @@ async def test_answer_that_is_none_is_asked_for_again(nursery, answer, caplog):
     await channel.delivered()
     channel.put(request)
     assert channel.has_delivered
+
+
+async def test_broker_epochs_are_above_those_of_every_earlier_controller(broker):
+    """Or a request from before the last start would not be stale."""
+    logs = broker.store.logs
+    earlier, later = (ClusterState(logs, MetadataCache(), epoch) for epoch in (1, 2))
+    old = [earlier.add_broker(node_id, {}, FaultyTransport(broker)).epoch for node_id in range(9)]
+
+    new = later.add_broker(1, {}, FaultyTransport(broker)).epoch
+
+    assert old == sorted(set(old))
+    assert new > max(old)
+
+
+async def test_what_was_meant_for_a_broker_before_its_restart_is_forgotten(broker):
+    state = ClusterState(broker.store.logs, MetadataCache(), 1)
+    before = state.add_broker(7, {}, FaultyTransport(broker)).channel
+    before.put(UpdateMetadataRequest())
+
+    state.add_broker(7, {}, FaultyTransport(broker))
+
+    assert before.has_delivered
+    await before.run()
+
+
+async def test_broker_that_knows_nothing_is_told_everything_as_that(broker, monkeypatch):
+    topics = MetadataCache()
+    topics.add_topic("t", b"t" * 16, [(7, 8)])
+    state = ClusterState(broker.store.logs, topics, 1)
+    told = []
+    for node_id in (7, 8):
+        channel = state.add_broker(node_id, {}, FaultyTransport(broker)).channel
+        monkeypatch.setattr(channel, "put", told.append)
+
+    state.announce_everything(state.brokers[8])
+    state.announce([Change(topics.get_topic("t"), [0])])
+
+    kinds = [each.type for each in told if isinstance(each, LeaderAndIsrRequest)]
+    assert kinds == [2, 1, 1]  # full for one, then incremental for both
 
 
 async def test_broker_that_registers_while_all_of_it_is_cut_meets_no_error(broker):
