@@ -276,7 +276,8 @@ async def test_unclean_leader_is_elected_only_when_it_is_asked_for(cluster):
     await cluster.kill(2)
     await cluster.kill(1)
     await cluster.start(2)
-    assert await leader_of(cluster) == -1
+    (topic,) = (await metadata(cluster, 3, "t")).topics
+    assert (topic.partitions[0].leader_id, topic.partitions[0].offline_replicas) == (-1, [1])
 
     assert await elect(cluster, 0, 3) == ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE
     assert await elect(cluster, 1, 3) == 0

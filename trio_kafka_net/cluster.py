@@ -347,6 +347,7 @@ async def serve_cluster(
         ConfigError: fewer than one, or a port would be too large.
         StorageError: the data directory is in use or unreadable.
         OSError: a port cannot be bound; the text names listener, host and port.
+        ExceptionGroup: what brokers failed with while the others went on.
 
     Cancellation: requests in hand are cut; the log is flushed and closed.
     """
