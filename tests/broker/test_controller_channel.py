@@ -298,7 +298,16 @@ class OneAnswer:
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"\0\0", b"\0\0\0\x09x", b"\xff\xff\xff\xff", b"\x7f\0\0\0", b"\0\0\0\x05\0\0\0\x63\0"],
+    [
+        b"",
+        b"\0\0",
+        b"\0\0\0\x09x",
+        b"\xff\xff\xff\xff",
+        b"\x7f\0\0\0",
+        b"\0\0\0\x05\0\0\0\x63\0",
+        # whole, and to another request
+        b"\0\0\0\x08" + b"\0\0\0\x63\0" + b"\0\0" + b"\0",
+    ],
 )
 async def test_answer_that_is_none_is_asked_for_again(nursery, answer, caplog):
     good = b"\0\0\0\x08" + b"\0\0\0\x02\0" + b"\0\0" + b"\0"
@@ -440,6 +449,27 @@ async def test_connection_that_rested_is_made_anew(nursery, mock_clock):
         await transport.ask(UpdateMetadataRequest())
         assert peer.connections == connections
         mock_clock.jump(rest)
+
+
+async def test_direct_delivery_is_not_interrupted():
+    """Nothing runs in the background that would complete it."""
+    told = []
+
+    async def handle(request):
+        await trio.lowlevel.checkpoint()
+        told.append(request)
+        return UpdateMetadataResponse()
+
+    transport = controller_channel.DirectTransport(handle)
+    channel = ControllerChannel(7, 1, transport, epoch=lambda: 1, renew_epoch=lambda: None)
+    for _ in range(3):
+        channel.put(UpdateMetadataRequest())
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await channel.delivered()
+
+    assert len(told) == 3
 
 
 async def test_refusals_are_in_the_log(caplog):

@@ -261,8 +261,7 @@ class ControllerChannel:
                 if response is None:
                     return
                 _report(self.node_id, request, response)
-                # It may have been closed meanwhile, and then the queue is empty.
-                if self._queue and self._queue[0] is request:
+                if self._queue:  # it was not closed meanwhile
                     self._queue.popleft()
                 self._done += 1
                 self._note_progress()
