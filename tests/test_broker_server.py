@@ -7,6 +7,7 @@ import socket
 import pytest
 import trio
 
+from trio_kafka_net.apis import cluster
 from trio_kafka_net.apis.registry import KafkaApis
 from trio_kafka_net.broker.local_broker import wall_clock_ms
 from trio_kafka_net.broker.log import data_dir
@@ -318,3 +319,34 @@ async def test_acks_survive_a_stop_in_the_middle_of_traffic(tmp_path):
 
     async with open_broker(a_config(tmp_path)) as broker:
         assert Lab(broker).partition("t").log_end_offset >= acknowledged >= 20
+
+
+async def test_controllers_own_connection_takes_nobodys_place():
+    """With one connection allowed per address an administrator of the same machine gets in."""
+    config, _ = BrokerConfig.from_properties(
+        {
+            "listeners": f"{FREE},{CONTROL}",
+            "control.plane.listener.name": "CONTROLLER",
+            "max.connections.per.ip": "1",
+            "trio.in.memory": "true",
+        }
+    )
+    async with open_broker(config) as broker:
+        lab = Lab(broker)
+        assert (await lab.ask(MetadataRequest(topics=[]), 12, plane="control")).controller_id == 1
+        administrator = await lab.connect("control")
+        await lab.make_topic()  # the controller's connection is there beside it
+        assert (await administrator.request(MetadataRequest(topics=None), 12)).topics
+        await administrator.aclose()
+
+
+async def test_control_plane_without_controller_requests_is_not_asked():
+    """Whoever serves their own choice of APIs has a broker that knows its topics all the same."""
+    apis = KafkaApis()
+    cluster.register(apis)
+    config = a_config(listeners=(FREE, CONTROL), control_plane_listener_name="CONTROLLER")
+    with trio.fail_after(20):
+        async with open_broker(config, apis) as broker:
+            await Lab(broker).make_topic()
+            answer = await Lab(broker).ask(MetadataRequest(topics=None), 12, plane="control")
+    assert [(each.name, each.error_code) for each in answer.topics] == [("t", 0)]

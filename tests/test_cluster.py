@@ -276,7 +276,8 @@ async def test_unclean_leader_is_elected_only_when_it_is_asked_for(cluster):
     await cluster.kill(2)
     await cluster.kill(1)
     await cluster.start(2)
-    assert await leader_of(cluster) == -1
+    (topic,) = (await metadata(cluster, 3, "t")).topics
+    assert (topic.partitions[0].leader_id, topic.partitions[0].offline_replicas) == (-1, [1])
 
     assert await elect(cluster, 0, 3) == ErrorCode.PREFERRED_LEADER_NOT_AVAILABLE
     assert await elect(cluster, 1, 3) == 0
@@ -335,6 +336,22 @@ async def test_restart_of_all_keeps_topics_records_and_leaders(tmp_path):
         for index in range(3):
             answer = await lab(cluster, after[index].leader_id).produce("t", index=index)
             assert answer.base_offset == 1
+
+
+async def test_store_of_several_brokers_opened_by_one_says_what_cannot_be_used(tmp_path, caplog):
+    config = a_config(trio_in_memory=False, log_dirs=(tmp_path,))
+    async with open_cluster(config) as cluster:
+        await make(cluster, "t", (2, 1), (1, 2))
+        await make(cluster, "alone", (3,), (2,))
+    async with open_cluster(config, 1) as cluster:
+        assert [state(cluster, "t", index).leader_id for index in (0, 1)] == [1, 1]
+        assert "2 partitions have no leader" in caplog.text
+        assert "first alone-0 of brokers 3" in caplog.text
+    caplog.clear()
+    async with open_cluster(config) as cluster:
+        assert [state(cluster, "alone", index).leader_id for index in (0, 1)] == [3, 2]
+        assert state(cluster, "t").isr == (1, 2)
+        assert "no leader" not in caplog.text
 
 
 # Replicas that acknowledge

@@ -111,6 +111,8 @@ class Broker:
             for listener in self.socket_server.listeners
         ]
         """Where it listens, in the order of the configuration; or listened, when it has ended."""
+        self.has_started = False
+        """Whether every listener has begun to accept."""
         self.endpoints = self._advertised()
         """{listener name: where clients find it}."""
 
@@ -172,6 +174,7 @@ class Broker:
                 await services.start(self.local.run_services)
                 async with trio.open_nursery() as planes:
                     await planes.start(self.socket_server.run, register or self._register)
+                    self.has_started = True
                     task_status.started(self)
                     await self._stop_requested.wait()
                     if self._shall_be_relieved:

@@ -12,13 +12,15 @@ only, and a follower has what the leader has, because it is the same log; so wha
 here is everything about a cluster but copying: leaders that move, coordinators that move, brokers
 that stop and die and come back, clients that have to follow.
 
-A broker ends as it began, by itself: its nursery is cancelled or returns, and the controller, which
-lives outside, hears of it at once.
+A broker ends as it began, by itself: its nursery is cancelled, returns or fails, and the
+controller, which lives outside, hears of it at once. One that fails takes nobody with it: what was
+wrong is logged, and raised when the cluster ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 
 import attrs
@@ -35,7 +37,9 @@ from trio_kafka_net.broker.local_broker import (
 )
 from trio_kafka_net.broker_server import BoundListener, Broker
 from trio_kafka_net.config import BrokerConfig, Endpoint
-from trio_kafka_net.errors import ConfigError, LocalProtocolError
+from trio_kafka_net.errors import ConfigError, FatalExitError, LocalProtocolError
+
+log = logging.getLogger(__name__)
 
 _PORT_STEP = 10
 """Between the fixed ports of one broker and those of the next."""
@@ -69,6 +73,17 @@ def _shifted(text: str, number: int) -> str:
     return str(endpoint)
 
 
+@attrs.define(eq=False)
+class _Run:
+    """A broker from its start to its end."""
+
+    broker: Broker
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    """Its life."""
+    ended: trio.Event = attrs.field(factory=trio.Event)
+    """Set when others lead what it led."""
+
+
 class Cluster:
     """Several brokers that run; made by ``open_cluster`` and ``serve_cluster``."""
 
@@ -97,8 +112,9 @@ class Cluster:
         self._configs = configs
         self._store = store
         self._apis = apis
-        self._scopes: dict[int, trio.CancelScope] = {}
-        self._ended: dict[int, trio.Event] = {}
+        self._runs: dict[int, _Run] = {}
+        self._failures: list[Exception] = []
+        # Where brokers live; None before the start, and from the moment that all of it ends.
         self._nursery: trio.Nursery | None = None
         self._stop_requested = trio.Event()
         self._joined = trio.Event()
@@ -144,7 +160,8 @@ class Cluster:
         """Start a broker that does not run; its replicas are in sync again when this returns.
 
         Raises:
-            LocalProtocolError: it runs, or the cluster has no such broker.
+            LocalProtocolError: it runs, or the cluster has no such broker; or it was killed before
+                it served.
             OSError: a port cannot be bound.
 
         Cancellation: it does not run.
@@ -152,7 +169,7 @@ class Cluster:
         if node_id in self.brokers or node_id not in self._configs or self._nursery is None:
             raise LocalProtocolError(f"broker {node_id} cannot be started now")
         broker = self.brokers[node_id] = self._new_broker(node_id)
-        await self._nursery.start(self._run_broker, broker, False)
+        await self._nursery.start(self._run_broker, self._runs[node_id], None)
         return broker
 
     async def stop(self, node_id: int) -> None:
@@ -164,7 +181,7 @@ class Cluster:
         """
         if node_id in self.brokers:
             self.brokers[node_id].request_stop()
-            await self._ended[node_id].wait()
+            await self._runs[node_id].ended.wait()
 
     async def kill(self, node_id: int) -> None:
         """Let a broker die in the middle of everything; others lead when this returns.
@@ -174,8 +191,8 @@ class Cluster:
         Cancellation: it dies all the same.
         """
         if node_id in self.brokers:
-            self._scopes[node_id].cancel()
-            await self._ended[node_id].wait()
+            self._runs[node_id].scope.cancel()
+            await self._runs[node_id].ended.wait()
 
     def request_stop(self) -> None:
         """Begin the graceful stop of all; ``run`` returns when it is done."""
@@ -194,31 +211,43 @@ class Cluster:
         except BaseException:
             local.abandon()
             raise
-        self._ended[node_id] = trio.Event()
-        self._scopes[node_id] = trio.CancelScope()
+        self._runs[node_id] = _Run(broker)
         return broker
 
     async def _run_broker(
         self,
-        broker: Broker,
-        is_first_start: bool,
+        run: _Run,
+        register: Callable[[], Awaitable[None]] | None,
         *,
         task_status: trio.TaskStatus[Broker] = trio.TASK_STATUS_IGNORED,
     ) -> None:
-        node_id = broker.local.node_id
+        node_id = run.broker.local.node_id
         try:
-            with self._scopes[node_id]:
-                await broker.run(
-                    self._join_together if is_first_start else None, task_status=task_status
-                )
+            with run.scope:
+                await run.broker.run(register, task_status=task_status)
+        except Exception as error:
+            if not run.broker.has_started or _is_fatal(error):
+                raise
+            log.exception("broker %d failed", node_id)
+            self._failures.append(error)
         finally:
+            await self._bury(run)
+        if not run.broker.has_started:
+            raise LocalProtocolError(f"broker {node_id} was killed before it served")
+        if self._failures and not self.brokers:
+            self.request_stop()
+
+    async def _bury(self, run: _Run) -> None:
+        """Let others lead what a broker led; when all of it ends nobody needs to."""
+        node_id = run.broker.local.node_id
+        run.broker.local.abandon()
+        try:
+            if self._nursery is not None:
+                await self.controller.leaderships.unregister(node_id)
+        finally:
+            # Not before: whoever started it again meanwhile would see it die.
             del self.brokers[node_id]
-            broker.local.abandon()
-            try:
-                if not self._stop_requested.is_set():
-                    await self.controller.leaderships.unregister(node_id)
-            finally:
-                self._ended[node_id].set()
+            run.ended.set()
 
     async def _join_together(self) -> None:
         """Register all brokers at once when all can be reached: or the first would lead all."""
@@ -241,6 +270,9 @@ class Cluster:
     ) -> None:
         """Serve until ``request_stop``, or until cancelled.
 
+        Raises:
+            ExceptionGroup: what brokers failed with while the others went on.
+
         Cancellation: requests in hand are cut; the log is still flushed and closed.
         """
         try:
@@ -249,26 +281,37 @@ class Cluster:
                 await services.start(self._store.logs.run)
                 async with trio.open_nursery() as brokers:
                     self._nursery = brokers
-                    await self._start_all(brokers)
-                    task_status.started(self)
-                    await self._stop_requested.wait()
-                    self._nursery = None
+                    try:
+                        await self._start_all(brokers)
+                        task_status.started(self)
+                        await self._stop_requested.wait()
+                    finally:
+                        self._nursery = None
                     for broker in self._running:
                         broker.request_stop(relieve=False)
                 services.cancel_scope.cancel()
         finally:
-            self._nursery = None
             for broker in self._running:
                 broker.socket_server.close()
             await self._store.close()
+        if self._failures:
+            raise ExceptionGroup("brokers failed", self._failures)
 
     async def _start_all(self, brokers: trio.Nursery) -> None:
-        async def start(broker: Broker) -> None:
-            await brokers.start(self._run_broker, broker, True)
+        async def start(run: _Run) -> None:
+            await brokers.start(self._run_broker, run, self._join_together)
 
         async with trio.open_nursery() as starting:
-            for broker in self._running:
-                starting.start_soon(start, broker)
+            for run in self._runs.values():
+                starting.start_soon(start, run)
+
+
+def _is_fatal(error: Exception) -> bool:
+    """Whether an error is for the whole process, not for the broker that met it."""
+    fatal = (FatalExitError, MemoryError)
+    if isinstance(error, ExceptionGroup):
+        return error.subgroup(fatal) is not None
+    return isinstance(error, fatal)
 
 
 async def _prepare(config: BrokerConfig, brokers: int, apis: KafkaApis | None) -> Cluster:
@@ -304,6 +347,7 @@ async def serve_cluster(
         ConfigError: fewer than one, or a port would be too large.
         StorageError: the data directory is in use or unreadable.
         OSError: a port cannot be bound; the text names listener, host and port.
+        ExceptionGroup: what brokers failed with while the others went on.
 
     Cancellation: requests in hand are cut; the log is flushed and closed.
     """

@@ -6,11 +6,13 @@ import pytest
 
 from trio_kafka_net.apis.features import FEATURES_EPOCH
 from trio_kafka_net.apis.registry import KafkaApis
+from trio_kafka_net.broker.metadata_cache import BrokerMetadata, Endpoint
 from trio_kafka_net.protocol.api_keys import ApiKey
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages import (
     ApiVersionsRequest,
     DescribeClusterRequest,
+    DescribeTopicPartitionsRequest,
     MetadataRequest,
 )
 from trio_kafka_net.protocol.primitives import ZERO_UUID
@@ -262,17 +264,51 @@ async def test_cluster_is_described_as_its_listener_sees_it(lab, plane, version)
 
 
 @pytest.mark.parametrize(
-    ("endpoint_type", "code"),
+    ("endpoint_type", "code", "text"),
     [
-        (2, ErrorCode.MISMATCHED_ENDPOINT_TYPE),
-        (0, ErrorCode.UNSUPPORTED_ENDPOINT_TYPE),
-        (-1, ErrorCode.UNSUPPORTED_ENDPOINT_TYPE),
+        (
+            2,
+            ErrorCode.MISMATCHED_ENDPOINT_TYPE,
+            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type "
+            "CONTROLLER",
+        ),
+        (0, ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, "Unsupported endpoint type 0"),
+        (-1, ErrorCode.UNSUPPORTED_ENDPOINT_TYPE, "Unsupported endpoint type -1"),
     ],
 )
-async def test_only_brokers_are_described(lab, endpoint_type, code):
+async def test_only_brokers_are_described(lab, endpoint_type, code, text):
     response = await lab.ask(DescribeClusterRequest(endpoint_type=endpoint_type), 1)
 
     assert (response.error_code, response.brokers) == (code, [])
+    assert response.error_message == text
+
+
+@pytest.mark.parametrize(
+    ("version", "is_alive", "code"),
+    [
+        (5, False, ErrorCode.LEADER_NOT_AVAILABLE),
+        (5, True, ErrorCode.LEADER_NOT_AVAILABLE),
+        (6, False, ErrorCode.LEADER_NOT_AVAILABLE),
+        (6, True, ErrorCode.LISTENER_NOT_FOUND),
+    ],
+)
+async def test_leader_that_the_client_cannot_reach_is_not_named(lab, version, is_alive, code):
+    await lab.make_topic("t")
+    known = lab.local.metadata
+    (partition,) = known.get_topic("t").partitions
+    partition.leader_id = 2
+    if is_alive:
+        known.add_broker(BrokerMetadata(2, {"ELSEWHERE": Endpoint("h", 9)}))
+
+    (topic,) = (await lab.ask(asking("t"), version)).topics
+
+    assert [(each.error_code, each.leader_id) for each in topic.partitions] == [(code, -1)]
+    if version == 6:
+        asked = DescribeTopicPartitionsRequest(
+            topics=[DescribeTopicPartitionsRequest.TopicRequest(name="t")]
+        )
+        (topic,) = (await lab.ask(asked, 0)).topics
+        assert [(each.error_code, each.leader_id) for each in topic.partitions] == [(code, -1)]
 
 
 @pytest.mark.parametrize(("version", "offline"), [(4, []), (5, [1]), (13, [1])])

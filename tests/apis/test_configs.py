@@ -182,7 +182,7 @@ async def test_no_names_are_all_names(lab):
     [
         (TOPIC, "", ErrorCode.INVALID_TOPIC_EXCEPTION, "the empty string is not allowed"),
         (TOPIC, "../a", ErrorCode.INVALID_TOPIC_EXCEPTION, "one or more characters other than"),
-        (TOPIC, "nobody", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "nobody"),
+        (TOPIC, "nobody", ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "does not host this topic"),
         (
             BROKER,
             "7",

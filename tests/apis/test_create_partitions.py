@@ -98,12 +98,8 @@ REFUSALS = [
         INVALID_ASSIGNMENT,
         "The manual partition assignment includes broker 2, but no such broker is registered.",
     ),
-    (
-        to("nobody", 6),
-        ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
-        "there is no topic named 'nobody'",
-    ),
-    (to("../t", 6), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "there is no topic named '../t'"),
+    (to("nobody", 6), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None),
+    (to("../t", 6), ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, None),
 ]
 
 

@@ -188,6 +188,14 @@ async def test_reassignments(lab, version, asked, code, text):
     ] == [(asked[0], asked[1], code, text), ("b", 2, 0, None)]
 
 
+async def test_replicas_that_cannot_be_are_refused_before_their_number(lab):
+    request = a_reassignment(("a", 0, [1, 2]), allow_replication_factor_change=False)
+
+    (topic,) = (await lab.ask(request, 1)).responses
+
+    assert topic.partitions[0].error_code == ErrorCode.INVALID_REPLICA_ASSIGNMENT
+
+
 @pytest.mark.parametrize("allowed", [False, True])
 async def test_change_of_the_number_of_replicas_is_answered_as_asked(lab, allowed):
     request = a_reassignment(("a", 0, [1]), allow_replication_factor_change=allowed)
@@ -332,7 +340,9 @@ async def test_topic_that_is_deleted_meanwhile_is_not_described(lab, nursery):
         cache.remove_topic("t99")
 
     nursery.start_soon(delete_the_last)
-    response = await describe_topic_partitions(SimpleNamespace(broker=lab.local), a_page())
+    response = await describe_topic_partitions(
+        SimpleNamespace(broker=lab.local, listener_name="PLAINTEXT"), a_page()
+    )
     topics, following = described(response)
 
     assert len(topics) == 501

@@ -217,6 +217,20 @@ async def test_bad_deletions_are_refused_and_delete_nothing(lab):
     assert {each.name for each in lab.local.metadata} == set("abc")
 
 
+async def test_topics_that_are_not_there_are_told_in_kafkas_words(lab):
+    request = DeleteTopicsRequest(topics=[by("nobody"), by(topic_id=UNKNOWN_ID)])
+
+    response = await lab.ask(request, 6)
+
+    assert [(each.error_code, each.error_message) for each in response.responses] == [
+        (
+            ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+            "This server does not host this topic-partition.",
+        ),
+        (ErrorCode.UNKNOWN_TOPIC_ID, "This server does not host this topic ID."),
+    ]
+
+
 @pytest.mark.parametrize(
     ("version", "code"),
     [(2, ErrorCode.INVALID_REQUEST), (3, ErrorCode.TOPIC_DELETION_DISABLED)],

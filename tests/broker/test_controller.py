@@ -11,6 +11,7 @@ from tests.cancelling import cancelled_at
 from trio_kafka_net.broker import cluster_state as state_module
 from trio_kafka_net.broker.local_broker import LocalBroker
 from trio_kafka_net.broker.log import log_manager
+from trio_kafka_net.broker.log.checkpoints import write_topic_id
 from trio_kafka_net.broker.log.log_manager import LogManager
 from trio_kafka_net.broker.topics_file import load_topics
 from trio_kafka_net.config import BrokerConfig
@@ -415,6 +416,22 @@ async def test_half_deleted_topic_is_removed_by_the_next_start(data_dir, camera)
         await again.close()
 
         assert directories(path) == []
+
+
+async def test_deletion_that_is_completed_spares_what_belongs_to_another_topic(data_dir, camera):
+    local = await open_local(data_dir)
+    await local.controller.create_topic("t", partitions=2)
+    camera.is_on = True
+    await local.controller.delete_topic("t")
+    camera.is_on = False
+    await local.close()
+    _, noted = camera.copies[1]
+    write_topic_id(noted / "t-1", b"another topic's.")
+
+    again = await open_local(noted)
+    await again.close()
+
+    assert directories(noted) == ["t-1"]
 
 
 async def test_death_while_partitions_are_added_leaves_all_of_them_or_none(data_dir, camera):

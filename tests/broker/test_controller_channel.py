@@ -14,12 +14,19 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 from trio_kafka_net.broker import controller_channel
 from trio_kafka_net.broker.cluster_state import ClusterState, DeliveryWait
 from trio_kafka_net.broker.controller_channel import ControllerChannel, StreamTransport
+from trio_kafka_net.broker.controller_messages import Change
+from trio_kafka_net.broker.leaderships import Registration
 from trio_kafka_net.broker.local_broker import LocalBroker, random_uuid, start_controller
+from trio_kafka_net.broker.metadata_cache import MetadataCache
 from trio_kafka_net.broker.topics_file import load_topics
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
-from trio_kafka_net.protocol.messages import UpdateMetadataRequest, UpdateMetadataResponse
+from trio_kafka_net.protocol.messages import (
+    LeaderAndIsrRequest,
+    UpdateMetadataRequest,
+    UpdateMetadataResponse,
+)
 
 
 @attrs.define(eq=False)
@@ -319,7 +326,16 @@ class OneAnswer:
 
 @pytest.mark.parametrize(
     "answer",
-    [b"", b"\0\0", b"\0\0\0\x09x", b"\xff\xff\xff\xff", b"\x7f\0\0\0", b"\0\0\0\x05\0\0\0\x63\0"],
+    [
+        b"",
+        b"\0\0",
+        b"\0\0\0\x09x",
+        b"\xff\xff\xff\xff",
+        b"\x7f\0\0\0",
+        b"\0\0\0\x05\0\0\0\x63\0",
+        # whole, and to another request
+        b"\0\0\0\x08" + b"\0\0\0\x63\0" + b"\0\0" + b"\0",
+    ],
 )
 async def test_answer_that_is_none_is_asked_for_again(nursery, answer, caplog):
     good = b"\0\0\0\x08" + b"\0\0\0\x02\0" + b"\0\0" + b"\0"
@@ -347,6 +363,110 @@ async def test_answer_that_is_none_is_asked_for_again(nursery, answer, caplog):
     assert channel.has_delivered
 
 
+async def test_broker_epochs_are_above_those_of_every_earlier_controller(broker):
+    """Or a request from before the last start would not be stale."""
+    logs = broker.store.logs
+    earlier, later = (ClusterState(logs, MetadataCache(), epoch) for epoch in (1, 2))
+    old = [earlier.add_broker(node_id, {}, FaultyTransport(broker)).epoch for node_id in range(9)]
+
+    new = later.add_broker(1, {}, FaultyTransport(broker)).epoch
+
+    assert old == sorted(set(old))
+    assert new > max(old)
+
+
+async def test_what_was_meant_for_a_broker_before_its_restart_is_forgotten(broker):
+    state = ClusterState(broker.store.logs, MetadataCache(), 1)
+    before = state.add_broker(7, {}, FaultyTransport(broker)).channel
+    before.put(UpdateMetadataRequest())
+
+    state.add_broker(7, {}, FaultyTransport(broker))
+
+    assert before.has_delivered
+    await before.run()
+
+
+async def test_broker_that_knows_nothing_is_told_everything_as_that(broker, monkeypatch):
+    topics = MetadataCache()
+    topics.add_topic("t", b"t" * 16, [(7, 8)])
+    state = ClusterState(broker.store.logs, topics, 1)
+    told = []
+    for node_id in (7, 8):
+        channel = state.add_broker(node_id, {}, FaultyTransport(broker)).channel
+        monkeypatch.setattr(channel, "put", told.append)
+
+    state.announce_everything(state.brokers[8])
+    state.announce([Change(topics.get_topic("t"), [0])])
+
+    kinds = [each.type for each in told if isinstance(each, LeaderAndIsrRequest)]
+    assert kinds == [2, 1, 1]  # full for one, then incremental for both
+
+
+async def test_broker_that_registers_while_all_of_it_is_cut_meets_no_error(broker):
+    """Who waits for the controller's lock at that moment gets it, and is cancelled afterwards."""
+    state = broker.controller._state
+    async with trio.open_nursery() as nursery:
+        await nursery.start(state.run)
+        nursery.cancel_scope.cancel()
+
+    state.add_broker(7, {}, FaultyTransport(broker))
+
+    assert not state.brokers[7].channel.transport.names
+
+
+async def test_deletion_that_waits_for_a_broker_is_written_down_with_every_other_change(
+    broker, nursery
+):
+    """Or a death in this moment would leave directories of nobody that block the name."""
+    transport = await with_faults(broker)
+    await broker.controller.create_topic("t")
+    transport.fates = ["hangs"]
+    nursery.start_soon(broker.controller.delete_topic, "t")
+    while broker.controller.topics.get_topic("t") is not None:
+        await trio.sleep(0)
+    nursery.start_soon(broker.controller.create_topic, "u")
+    while broker.controller.topics.get_topic("u") is None:
+        await trio.sleep(0)
+
+    topics, _ = load_topics(broker.store.logs.path)
+
+    assert {topic.name: len(topic.partitions) for topic in topics} == {"t": 0, "u": 1}
+    with pytest.raises(KafkaError) as refused:
+        await broker.controller.create_topic("t")
+    assert refused.value.code == ErrorCode.TOPIC_ALREADY_EXISTS
+    nursery.cancel_scope.cancel()
+
+
+async def test_brokers_come_and_go_beside_one_that_hangs(broker, autojump_clock):
+    leaderships = broker.controller.leaderships
+    hanging = await with_faults(broker)
+    hanging.fates = ["hangs"] * 100
+
+    await leaderships.register(Registration(2, {}, FaultyTransport(broker)))
+    await leaderships.unregister(2)
+
+    assert broker.controller.registered == [1, 2]
+    assert [each.node_id for each in broker.controller._state.alive] == [1]
+    assert hanging.names
+
+
+async def test_broker_that_does_not_answer_does_not_get_in(broker, autojump_clock):
+    await with_faults(broker)
+    hanging = FaultyTransport(broker, ["hangs"] * 100)
+
+    with pytest.raises(KafkaError) as refused:
+        await broker.controller.leaderships.register(Registration(2, {}, hanging))
+
+    assert refused.value.code == ErrorCode.REQUEST_TIMED_OUT
+
+
+async def test_broker_that_cannot_be_reached_is_told_of_once(broker, caplog):
+    await with_faults(broker, *["lost"] * 20)
+
+    assert caplog.text.count("asking again") == 1
+    check_told(broker)
+
+
 async def test_connection_that_rested_is_made_anew(nursery, mock_clock):
     """The broker may have closed it meanwhile; to ask on it would cost an epoch."""
     good = b"\0\0\0\x08" + b"\0\0\0%c\0" + b"\0\0" + b"\0"
@@ -358,6 +478,27 @@ async def test_connection_that_rested_is_made_anew(nursery, mock_clock):
         await transport.ask([UpdateMetadataRequest()], answers.append)
         assert peer.connections == connections
         mock_clock.jump(rest)
+
+
+async def test_direct_delivery_is_not_interrupted():
+    """Nothing runs in the background that would complete it."""
+    told = []
+
+    async def handle(request):
+        await trio.lowlevel.checkpoint()
+        told.append(request)
+        return UpdateMetadataResponse()
+
+    transport = controller_channel.DirectTransport(handle)
+    channel = ControllerChannel(7, 1, transport, epoch=lambda: 1, renew_epoch=lambda: None)
+    for _ in range(3):
+        channel.put(UpdateMetadataRequest())
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await channel.delivered()
+
+    assert len(told) == 3
 
 
 async def test_refusals_are_in_the_log(caplog):

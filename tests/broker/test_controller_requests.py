@@ -11,6 +11,7 @@ from trio_kafka_net.broker.controller_requests import ControllerRequests
 from trio_kafka_net.broker.metadata_cache import BrokerMetadata, Endpoint, MetadataCache
 from trio_kafka_net.broker.replica_manager import ReplicaManager
 from trio_kafka_net.errors import LocalProtocolError
+from trio_kafka_net.protocol.codec import decode, encode
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages import (
     LeaderAndIsrRequest,
@@ -377,3 +378,80 @@ async def test_order_of_the_requests_about_a_new_topic_does_not_matter(side):
         assert side.metadata.get_topic("t").partitions[0].leader_id == 1
         await side.requests.handle(news((0, -2)))
         await side.requests.handle(an_end())
+
+
+# What no controller of ours sends
+
+
+async def test_topic_without_partitions_says_nothing(side):
+    await side.requests.handle(news((0, 1)))
+    request = news((0, 1))
+    request.topic_states[0].partition_states = []
+
+    await side.requests.handle(request)
+
+    assert len(side.metadata.get_topic("t").partitions) == 1
+    assert side.deleted == []
+
+
+async def test_end_of_single_partitions_is_no_end_of_the_topic(side):
+    await side.requests.handle(news((0, 1), (1, 1)))
+
+    await side.requests.handle(news((0, -2), (1, 2)))
+
+    assert [each.leader_id for each in side.metadata.get_topic("t").partitions] == [1, 2]
+    assert side.deleted == []
+
+
+async def test_topics_whose_ids_nobody_said_are_known_by_name(side):
+    for name in ("t", "u"):
+        request = news((0, 1), topic_id=bytes(16))
+        request.topic_states[0].topic_name = name
+        await side.requests.handle(request)
+
+    assert side.metadata.get_topic_by_id(bytes(16)) is None
+    await side.requests.handle(news((0, 2)))
+    await side.requests.handle(news((0, 1), topic_id=bytes(16)))
+    assert side.metadata.get_topic_by_id(TOPIC_ID).partitions[0].leader_id == 1
+    for name in ("t", "u"):
+        request = news((0, -2), topic_id=bytes(16))
+        request.topic_states[0].topic_name = name
+        await side.requests.handle(request)
+    assert len(side.metadata) == 0
+    assert side.deleted == ["t", "u"]
+
+
+async def test_two_topics_with_one_id_can_come_and_go(side):
+    for leader in (1, -2):
+        for name in ("t", "u"):
+            request = news((0, leader))
+            request.topic_states[0].topic_name = name
+            assert (await side.requests.handle(request)).error_code == 0
+
+    assert len(side.metadata) == 0
+
+
+@pytest.mark.parametrize("version", [0, 2, 4, 5])
+async def test_brokers_and_partitions_as_old_controllers_tell_them(side, version):
+    partition = UpdateMetadataRequest.PartitionState(
+        topic_name="t" if version < 5 else "", leader=2, replicas=[2], isr=[2]
+    )
+    broker = UpdateMetadataRequest.Broker(id=1)
+    if version:
+        listener = "PLAINTEXT" if version > 2 else ""
+        broker.endpoints = [UpdateMetadataRequest.Endpoint(host="h", port=9, listener=listener)]
+    else:
+        broker.v0_host, broker.v0_port = "h", 9
+    told = UpdateMetadataRequest(controller_epoch=1, live_brokers=[broker])
+    if version < 5:
+        told.ungrouped_partition_states = [partition]
+    else:
+        told.topic_states = [
+            UpdateMetadataRequest.TopicState(topic_name="t", partition_states=[partition])
+        ]
+    request = decode(UpdateMetadataRequest, version, b"".join(encode(told, version)))
+
+    await side.requests.handle(request)
+
+    assert side.metadata.get_topic("t").partitions[0].leader_id == 2
+    assert side.metadata.endpoint(1, "PLAINTEXT") == Endpoint("h", 9)

@@ -102,3 +102,10 @@ def test_leader_is_alive_and_in_sync_and_new_leaders_have_new_epochs(rounds):
         assert (after.leader_epoch > state.leader_epoch) == (after.leader_id != state.leader_id)
         assert settled(after, living) is None
         state = attrs.evolve(after)
+
+
+def test_epochs_stay_within_what_a_request_can_carry():
+    """A log that was told of the last epoch would keep every start from being announced."""
+    after = settled(a_partition(), {2, 3}, known_epoch=2**31 - 1)
+
+    assert (after.leader_id, after.leader_epoch, after.partition_epoch) == (2, 2**31 - 1, 10)

@@ -80,3 +80,41 @@ def test_a_damaged_file_is_refused(tmp_path, content):
 
     with pytest.raises(StorageError):
         load_topics(tmp_path)
+
+
+def edited(tmp_path, cache, edit):
+    """What somebody made of the file with an editor."""
+    save_topics(tmp_path, cache, 7)
+    path = tmp_path / "topics.json"
+    document = json.loads(path.read_text())
+    edit(document, document["topics"][0]["partitions"][0])
+    path.write_text(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda document, partition: partition.update(replicas=[], isr=[]),
+        lambda document, partition: partition.update(replicas=[1, 1], isr=[1]),
+        lambda document, partition: partition.update(replicas=[1], isr=[2]),
+        lambda document, partition: partition.update(leader_epoch=2**31),
+        lambda document, partition: partition.update(partition_epoch=-1),
+        lambda document, partition: document.update(controller_epoch=2**31 - 1),
+        lambda document, partition: document.update(topics=document["topics"] * 2),
+        lambda document, partition: document["topics"].append(
+            {**document["topics"][0], "name": "other"}
+        ),
+    ],
+)
+def test_a_mistake_of_an_editor_is_told_at_the_start(cache, tmp_path, edit):
+    edited(tmp_path, cache, edit)
+
+    with pytest.raises(StorageError, match="damaged"):
+        load_topics(tmp_path)
+
+
+def test_an_editor_may_move_leaders_and_replicas(cache, tmp_path):
+    edited(tmp_path, cache, lambda _, each: each.update(replicas=[3, 2], isr=[], leader_id=-1))
+
+    (partition, _) = load_topics(tmp_path)[0].get_topic("b").partitions
+    assert (partition.replicas, partition.isr, partition.leader_id) == ((3, 2), (), -1)

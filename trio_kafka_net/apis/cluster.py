@@ -12,13 +12,15 @@ Behaviour:
       internal one
     * brokers that are gone, and this one if the log of a partition is offline, are among its
       offline replicas
+    * a leader that is gone, or has no such listener, is named by nobody
     * the controller is the living broker with the lowest id, as all of them know it
     * ApiVersions tells the features of ``features``, each finalized at its one level
 Version notes:
     ApiVersions v3 client software name and version (KIP-511), features (KIP-584)
     Metadata v1 null topics are all topics, an empty list is none (v0: empty is all)
-    Metadata v4 auto topic creation can be declined · v10, v11 topic ids in the answer only: in a
-    request they, or a null name, are INVALID_REQUEST · v12 topic ids (KIP-516)
+    Metadata v4 auto topic creation can be declined · v6 LISTENER_NOT_FOUND, before that it was
+    LEADER_NOT_AVAILABLE · v10, v11 topic ids in the answer only: in a request they, or a null name,
+    are INVALID_REQUEST · v12 topic ids (KIP-516)
     DescribeCluster v1 endpoint type (KIP-919) · v2 fenced brokers: there are none
 """
 
@@ -30,6 +32,7 @@ from typing import TYPE_CHECKING
 
 from trio_kafka_net.broker.metadata_cache import (
     INTERNAL_TOPICS,
+    NO_LEADER,
     TopicMetadata,
     validate_topic_name,
 )
@@ -48,6 +51,8 @@ from .context import RequestContext
 from .features import FEATURES, FEATURES_EPOCH
 
 if TYPE_CHECKING:
+    from trio_kafka_net.broker.local_broker import LocalBroker
+
     from .registry import Api, KafkaApis
 
 _SOFTWARE = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9\-.]*[a-zA-Z0-9])?")
@@ -58,8 +63,9 @@ IDEMPOTENT_WRITE."""
 TOPIC_OPERATIONS = 0b1101_1111_1000
 """One bit each: READ, WRITE, CREATE, DELETE, ALTER, DESCRIBE, DESCRIBE_CONFIGS, ALTER_CONFIGS."""
 _NOT_ASKED = -(2**31)
+_LISTENER_ERRORS_SINCE = 6
 
-_BROKER_ENDPOINTS = 1
+_BROKER_ENDPOINTS, _CONTROLLER_ENDPOINTS = 1, 2
 _TOPIC_IDS_SINCE = 12
 _NEVER_STRICT = 32767
 """Whoever asks for metadata does not know the refusal of a change; Kafka's rule as well."""
@@ -187,6 +193,9 @@ def _describe(
     broker = ctx.broker
     wants_cluster = request.include_cluster_authorized_operations
     wants_topic = request.include_topic_authorized_operations
+    unreachable = UnreachableLeaders(
+        broker, ctx.listener_name, tells_listeners=ctx.api_version >= _LISTENER_ERRORS_SINCE
+    )
     return MetadataResponse(
         brokers=[
             MetadataResponse.Broker(node_id=node_id, host=endpoint.host, port=endpoint.port)
@@ -194,15 +203,49 @@ def _describe(
         ],
         cluster_id=broker.cluster_id,
         controller_id=broker.metadata.controller_id,
-        topics=[_topic(ctx, topic, wants_topic) for topic in broker.metadata]
+        topics=[_topic(ctx, topic, unreachable, wants_topic) for topic in broker.metadata]
         if asked is None
-        else [_asked_topic(ctx, each, wants_topic, failures or {}) for each in asked],
+        else [_asked_topic(ctx, each, unreachable, wants_topic, failures or {}) for each in asked],
         cluster_authorized_operations=_CLUSTER_OPERATIONS if wants_cluster else _NOT_ASKED,
     )
 
 
+class UnreachableLeaders:
+    """Why clients of a listener cannot go to the leader of a partition, for one answer."""
+
+    __slots__ = ("_alive", "reachable")
+
+    def __init__(
+        self, broker: LocalBroker, listener_name: str, *, tells_listeners: bool = True
+    ) -> None:
+        """Ask what ``broker`` knows now.
+
+        Args:
+            broker: the broker that answers.
+            listener_name: of the client.
+            tells_listeners: whether the client knows LISTENER_NOT_FOUND.
+        """
+        brokers = broker.metadata.brokers
+        self.reachable = {each.node_id for each in brokers if listener_name in each.endpoints}
+        """Node ids that clients of the listener can go to."""
+        self._alive = {each.node_id for each in brokers} if tells_listeners else ()
+
+    def code(self, leader_id: int) -> ErrorCode:
+        """Why a leader that is not in ``reachable`` cannot be named.
+
+        Source: Kafka ``KRaftMetadataCache.getPartitionMetadata`` (4.1).
+        """
+        if leader_id in self._alive:
+            return ErrorCode.LISTENER_NOT_FOUND
+        return ErrorCode.LEADER_NOT_AVAILABLE
+
+
 def _asked_topic(
-    ctx: RequestContext, asked: _AskedTopic, wants_operations: bool, failures: dict[str, int]
+    ctx: RequestContext,
+    asked: _AskedTopic,
+    unreachable: UnreachableLeaders,
+    wants_operations: bool,
+    failures: dict[str, int],
 ) -> MetadataResponse.Topic:
     cache = ctx.broker.metadata
     topic_id, name = asked
@@ -222,7 +265,7 @@ def _asked_topic(
                 name=name,
                 is_internal=name in INTERNAL_TOPICS,
             )
-    return _topic(ctx, topic, wants_operations)
+    return _topic(ctx, topic, unreachable, wants_operations)
 
 
 def _why_missing(name: str, failures: dict[str, int]) -> ErrorCode:
@@ -236,9 +279,13 @@ def _why_missing(name: str, failures: dict[str, int]) -> ErrorCode:
 
 
 def _topic(
-    ctx: RequestContext, topic: TopicMetadata, wants_operations: bool
+    ctx: RequestContext,
+    topic: TopicMetadata,
+    unreachable: UnreachableLeaders,
+    wants_operations: bool,
 ) -> MetadataResponse.Topic:
     get_partition = ctx.broker.replicas.get_partition
+    reachable = unreachable.reachable
     return MetadataResponse.Topic(
         name=topic.name,
         topic_id=topic.topic_id,
@@ -246,10 +293,10 @@ def _topic(
         partitions=[
             MetadataResponse.Partition(
                 error_code=ErrorCode.NONE
-                if state.leader_id >= 0
-                else ErrorCode.LEADER_NOT_AVAILABLE,
+                if state.leader_id in reachable
+                else unreachable.code(state.leader_id),
                 partition_index=index,
-                leader_id=state.leader_id,
+                leader_id=state.leader_id if state.leader_id in reachable else NO_LEADER,
                 leader_epoch=state.leader_epoch,
                 replica_nodes=list(state.replicas),
                 isr_nodes=list(state.isr),
@@ -280,10 +327,15 @@ def describe_cluster(
 ) -> DescribeClusterResponse:
     """Describe the brokers, as seen from the listener that is asked."""
     if request.endpoint_type != _BROKER_ENDPOINTS:
-        known = request.endpoint_type == 2
+        if request.endpoint_type != _CONTROLLER_ENDPOINTS:
+            raise KafkaError(
+                ErrorCode.UNSUPPORTED_ENDPOINT_TYPE,
+                f"Unsupported endpoint type {request.endpoint_type}",
+            )
         raise KafkaError(
-            ErrorCode.MISMATCHED_ENDPOINT_TYPE if known else ErrorCode.UNSUPPORTED_ENDPOINT_TYPE,
-            f"this endpoint is a broker's, not one of type {request.endpoint_type}",
+            ErrorCode.MISMATCHED_ENDPOINT_TYPE,
+            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type "
+            "CONTROLLER",
         )
     broker = ctx.broker
     wants = request.include_cluster_authorized_operations

@@ -12,7 +12,8 @@ Version notes:
     LeaderAndIsr v2 by topic, broker epoch (KIP-380) · v3 reassignments (KIP-455): not used
     v5 topic ids (KIP-516) · v7 KRaft controllers, whose equal leader epochs are applied again
     StopReplica v1 broker epoch · v3 leader epoch, and what to do, per partition (KIP-570)
-    UpdateMetadata v5 broker epoch · v7 topic ids · before v3 endpoints have no listener name
+    UpdateMetadata v5 by topic, broker epoch · v7 topic ids · up to v2 endpoints have no listener
+    name: they are called after their security protocol · v0 one endpoint a broker
     ControlledShutdown v0 has a request header of its own · v2 broker epoch
 """
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from trio_kafka_net.broker.elections import ElectionType
-from trio_kafka_net.broker.metadata_cache import TopicMetadata, validate_topic_name
+from trio_kafka_net.broker.metadata_cache import NO_LEADER, TopicMetadata, validate_topic_name
+from trio_kafka_net.broker.replica_placement import check_replicas
 from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.alter_partition_reassignments import (
@@ -41,7 +42,7 @@ from trio_kafka_net.protocol.messages.list_partition_reassignments import (
     ListPartitionReassignmentsResponse,
 )
 
-from .cluster import TOPIC_OPERATIONS
+from .cluster import TOPIC_OPERATIONS, UnreachableLeaders
 from .context import RequestContext
 
 if TYPE_CHECKING:
@@ -203,8 +204,12 @@ def _refusal(
         )
     if replicas is None:
         return KafkaError(ErrorCode.NO_REASSIGNMENT_IN_PROGRESS)
+    try:
+        check_replicas(replicas, ctx.broker.controller.registered)
+    except KafkaError as error:
+        return error
     present = len(found.partitions[index].replicas)
-    if replicas and len(replicas) != present and not request.allow_replication_factor_change:
+    if len(replicas) != present and not request.allow_replication_factor_change:
         return KafkaError(
             ErrorCode.INVALID_REPLICATION_FACTOR,
             f"The replication factor is changed from {present} to {len(replicas)}",
@@ -249,6 +254,7 @@ async def describe_topic_partitions(
         raise KafkaError(ErrorCode.INVALID_REQUEST)
     most = ctx.broker.config.max_request_partition_size_limit
     room = max(1, min(most, request.response_partition_limit))
+    unreachable = UnreachableLeaders(ctx.broker, ctx.listener_name)
     response = DescribeTopicPartitionsResponse()
     for number, name in enumerate(names, 1):
         if number % _TOPICS_PER_PASS == 0:
@@ -263,7 +269,7 @@ async def describe_topic_partitions(
                 response.topics.append(_unknown_topic(name))
             continue
         end = min(first + room, len(topic.partitions))
-        response.topics.append(_topic(topic, first, end))
+        response.topics.append(_topic(topic, first, end, unreachable))
         room -= max(0, end - first)
         if end < len(topic.partitions):
             response.next_cursor = Cursor(topic_name=name, partition_index=end)
@@ -280,7 +286,10 @@ def _unknown_topic(name: str) -> DescribedTopic:
     return DescribedTopic(error_code=code, name=name, topic_authorized_operations=TOPIC_OPERATIONS)
 
 
-def _topic(topic: TopicMetadata, first: int, end: int) -> DescribedTopic:
+def _topic(
+    topic: TopicMetadata, first: int, end: int, unreachable: UnreachableLeaders
+) -> DescribedTopic:
+    reachable = unreachable.reachable
     return DescribedTopic(
         name=topic.name,
         topic_id=topic.topic_id,
@@ -288,10 +297,10 @@ def _topic(topic: TopicMetadata, first: int, end: int) -> DescribedTopic:
         partitions=[
             DescribeTopicPartitionsResponse.Partition(
                 error_code=ErrorCode.NONE
-                if state.leader_id >= 0
-                else ErrorCode.LEADER_NOT_AVAILABLE,
+                if state.leader_id in reachable
+                else unreachable.code(state.leader_id),
                 partition_index=index,
-                leader_id=state.leader_id,
+                leader_id=state.leader_id if state.leader_id in reachable else NO_LEADER,
                 leader_epoch=state.leader_epoch,
                 replica_nodes=list(state.replicas),
                 isr_nodes=list(state.isr),

@@ -103,16 +103,18 @@ def _check_size(ctx: RequestContext, request: CreateTopicsRequest) -> None:
     Source: Kafka ``ReplicationControlManager.createTopics`` and its bounded list of records.
     """
     default = ctx.broker.config.num_partitions
-    records = sum(
-        1
-        + len(topic.configs)
-        + max(
+    partitions = sum(
+        max(
             len(topic.assignments),
             default if topic.num_partitions == _DEFAULT else topic.num_partitions,
         )
         for topic in request.topics
     )
-    _check_records(records)
+    if partitions > _MAX_RECORDS:
+        raise KafkaError(
+            ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request."
+        )
+    _check_records(partitions + sum(1 + len(topic.configs) for topic in request.topics))
 
 
 def _check_records(records: int) -> None:
@@ -264,7 +266,7 @@ def _find(ctx: RequestContext, name: str | None, topic_id: bytes) -> TopicMetada
         return topics.topic_or_raise(name)
     topic = topics.get_topic_by_id(topic_id)
     if topic is None:
-        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID, "there is no topic with that id")
+        raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID, "This server does not host this topic ID.")
     return topic
 
 

@@ -87,11 +87,11 @@ class ClusterState:
         """The truth about topics."""
         self.epoch = epoch
         """Of this controller; brokers obey none with a smaller one."""
+        self.deleting: Mapping[str, TopicMetadata] = {}
+        """{name: topic without partitions}, of those that are gone and whose logs are not yet;
+        saved with the others. Never changed in place, as a thread may write it down."""
         self.changing = trio.Lock()
         """Held while a decision is made and saved."""
-        self.deleting: dict[str, TopicMetadata] = {}
-        """{name: topic without partitions}, deleted ones whose logs are still there. They stay in
-        the file, or nobody would remove the logs if the process died now."""
         self.brokers: dict[int, RegisteredBroker] = {}
         """{node id: broker}, of all that ever registered."""
         self._registrations = 0
@@ -189,7 +189,7 @@ class ClusterState:
         await self.work_on_files(self.write, topics)
 
     def write(self, topics: Sequence[TopicMetadata]) -> None:
-        """Write down ``topics``; blocks, see ``work_on_files``.
+        """Write down ``topics`` and those that are deleted; blocks, see ``work_on_files``.
 
         Raises:
             OSError: as ``save``.
@@ -298,8 +298,14 @@ class ClusterState:
 
     # Delivery
 
-    async def delivered(self, wait: DeliveryWait) -> None:
-        """Return when every broker alive has heard of all that was announced until now.
+    async def delivered(
+        self, wait: DeliveryWait, to: Iterable[RegisteredBroker] | None = None
+    ) -> None:
+        """Return when brokers have heard of all that was announced until now.
+
+        Args:
+            wait: for how long, and how.
+            to: the brokers; everybody alive if not given.
 
         Raises:
             KafkaError: REQUEST_TIMED_OUT; the brokers will hear of it all the same.
@@ -307,7 +313,7 @@ class ClusterState:
         Cancellation: the same.
         """
         pending = []
-        for broker in self.alive:
+        for broker in self.alive if to is None else to:
             if broker.channel.transport.is_direct:
                 await broker.channel.delivered()
             elif not broker.channel.has_delivered:
@@ -331,4 +337,8 @@ class ClusterState:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
-            await trio.sleep_forever()
+            try:
+                await trio.sleep_forever()
+            finally:
+                # A broker may be about to register at this very moment.
+                self._nursery = None

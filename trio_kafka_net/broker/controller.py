@@ -261,7 +261,9 @@ class Controller:
         Source: Kafka ``ReplicationControlManager.createPartitions``.
         """
         async with self._state.changing:
-            topic = self.topics.topic_or_raise(name)
+            topic = self.topics.get_topic(name)
+            if topic is None:
+                raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION)  # as Kafka: without a text
             present = len(topic.partitions)
             _check_increase(topic, count)
             new = self._new_replicas(topic, count - present, assignments)
@@ -395,20 +397,20 @@ class Controller:
             topic = self.topics.topic_or_raise(name)
             if topic_id not in {None, topic.topic_id}:
                 raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"{name} is another topic")
-            without_logs = attrs.evolve(topic, partitions=[])
+            gone = attrs.evolve(topic, partitions=[])
             try:
-                await state.save({name: without_logs})
+                await state.save({name: gone})
             except OSError as error:
                 raise to_kafka_error(error) from error
             self.topics.remove_topic(name)
-            state.deleting[name] = without_logs
+            state.deleting = {**state.deleting, name: gone}
             state.announce_deletion(topic)
         try:
             # Nobody shall find a log gone from under a partition that it still serves.
             await state.delivered(wait or DeliveryWait())
         finally:
             failure = self._delete_logs(topic)
-            del state.deleting[name]
+            state.deleting = {key: each for key, each in state.deleting.items() if key != name}
         if failure is not None:
             raise failure
         log.info("deleted topic %s", name)

@@ -224,6 +224,7 @@ class ControllerChannel:
         self._put = 0
         self._done = 0
         self._is_closed = False
+        self._is_silent = False
         self._wake = trio.Event()
         self._progress = trio.Event()
         self._carrying = trio.Lock()
@@ -298,18 +299,21 @@ class ControllerChannel:
         ) as error:
             if self._is_closed:
                 return
-            log.warning(
+            log.log(
+                logging.DEBUG if self._is_silent else logging.WARNING,
                 "broker %d did not answer %s, asking again: %s",
                 self.node_id,
                 type(self._queue[0]).__name__,
                 error or type(error).__name__,
             )
+            self._is_silent = True  # said once is enough, ten times a second is too much
             self.transport.close()
             self._renew_epoch()
             await trio.sleep(BACK_OFF_SECONDS)
 
     def _hear(self, response: Any) -> None:
         # It may have been closed meanwhile, and then nobody wants to know.
+        self._is_silent = False
         if not self._is_closed:
             _report(self.node_id, self._queue.popleft(), response)
             self._done += 1

@@ -10,7 +10,7 @@ Source: Kafka ``AbstractControllerBrokerRequestBatch`` (3.9).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Final, TypeAlias, TypeVar
 
 import attrs
@@ -28,6 +28,9 @@ LEADER_DURING_DELETE: Final = -2
 
 _PARTITIONS_PER_REQUEST = 500
 """About 5 ms of a broker's time."""
+_PARTITION_ELEMENTS = 40_000
+"""What the partitions of one request may have in arrays: brokers refuse requests with more than
+50,000 elements, and would refuse them whenever they came again."""
 _PLAINTEXT = 0
 _INCREMENTAL, _FULL = 1, 2
 
@@ -103,7 +106,8 @@ def update_metadata(
 ) -> Iterator[UpdateMetadataRequest]:
     """Tell a broker of partitions and of all brokers that are alive; at least one request.
 
-    The partitions of a topic are told together, so that a topic is never known by half.
+    The partitions of a topic are told together, so that a topic is not known by half; unless it has
+    more than go into one request.
 
     Args:
         changes: partitions.
@@ -115,7 +119,7 @@ def update_metadata(
     piece: list[Change] = []
     count = 0
     is_empty = True
-    for change in changes:
+    for change in chain.from_iterable(map(_together, changes)):
         piece.append(change)
         count += len(change.indexes)
         if count >= _PARTITIONS_PER_REQUEST:
@@ -123,6 +127,19 @@ def update_metadata(
             piece, count, is_empty = [], 0, False
     if piece or is_empty:
         yield _about(piece, living, nodes, controller_id, is_deletion)
+
+
+def _together(change: Change) -> Iterator[Change]:
+    """What is told of a topic, in as few parts as go into requests."""
+    indexes = change.indexes
+    if len(indexes) <= _PARTITIONS_PER_REQUEST:
+        yield change
+        return
+    # Each has its replicas, those in sync and those offline.
+    replicas = max(len(change.topic.partitions[index].replicas) for index in indexes)
+    most = max(1, _PARTITION_ELEMENTS // (1 + 3 * replicas))
+    for first in range(0, len(indexes), most):
+        yield attrs.evolve(change, indexes=indexes[first : first + most])
 
 
 def _about(

@@ -44,6 +44,7 @@ from .replica_manager import ReplicaManager
 log = logging.getLogger(__name__)
 
 _NO_EPOCH = -1
+_PROTOCOL_NAMES = {0: "PLAINTEXT", 1: "SSL", 2: "SASL_PLAINTEXT", 3: "SASL_SSL"}
 
 
 class LeadershipListener(Protocol):
@@ -230,26 +231,31 @@ class ControllerRequests:
             return UpdateMetadataResponse(error_code=refusal)
         self._metadata.controller_id = request.controller_id
         self._metadata.set_brokers(map(_broker, request.live_brokers))
-        deleted = []
-        for topic in request.topic_states:
-            known = self._metadata.get_topic(topic.topic_name)
-            states = topic.partition_states
-            if all(state.leader == LEADER_DURING_DELETE for state in states):
-                # With a whole topic all of its partitions go, in as many requests as it takes.
-                if known is not None and known.topic_id == topic.topic_id:
-                    self._metadata.remove_topic(topic.topic_name)
-                    deleted.append(topic.topic_name)
-                continue
-            self._metadata.set_partitions(
-                topic.topic_name,
-                topic.topic_id,
-                {state.partition_index: _partition(state) for state in states},
-            )
-            self._tell_topic(topic.topic_name)
+        deleted = [topic.topic_name for topic in _told_topics(request) if self._is_end_of(topic)]
         for name in deleted:
             for forget in self.on_topic_deleted:
                 await forget(name)
         return UpdateMetadataResponse()
+
+    def _is_end_of(self, told: UpdateMetadataRequest.TopicState) -> bool:
+        """Take over what is told of a topic; whether that was its end."""
+        name, states = told.topic_name, told.partition_states
+        known = self._metadata.get_topic(name)
+        topic_id = told.topic_id
+        if known is not None and not any(topic_id):
+            topic_id = known.topic_id  # nobody said: it is the one that we know
+        living = [state for state in states if state.leader != LEADER_DURING_DELETE]
+        if living:
+            self._metadata.set_partitions(
+                name, topic_id, {state.partition_index: _partition(state) for state in living}
+            )
+            self._tell_topic(name)
+            return False
+        # With a whole topic all of its partitions go, in as many requests as it takes.
+        is_known = known is not None and known.topic_id == topic_id
+        if states and is_known:
+            self._metadata.remove_topic(name)
+        return bool(states) and is_known
 
     def _tell_topic(self, name: str) -> None:
         if self._listener is not None and name == self._listener.topic:
@@ -285,8 +291,28 @@ def _stopped(request: StopReplicaRequest) -> list[tuple[str, int, int, bool]]:
     return stopped
 
 
+def _told_topics(request: UpdateMetadataRequest) -> list[UpdateMetadataRequest.TopicState]:
+    """Partitions by topic; up to version 4 they come one by one."""
+    topics: dict[str, UpdateMetadataRequest.TopicState] = {}
+    for state in request.ungrouped_partition_states:
+        into = topics.get(state.topic_name)
+        if into is None:
+            into = UpdateMetadataRequest.TopicState(topic_name=state.topic_name)
+            topics[state.topic_name] = into
+        into.partition_states.append(state)
+    return [*topics.values(), *request.topic_states]
+
+
 def _broker(told: UpdateMetadataRequest.Broker) -> BrokerMetadata:
-    endpoints = {each.listener: Endpoint(each.host, each.port) for each in told.endpoints}
+    """A broker; up to version 2 its listeners are called after their security protocols."""
+    endpoints = {
+        each.listener or _PROTOCOL_NAMES.get(each.security_protocol, ""): Endpoint(
+            each.host, each.port
+        )
+        for each in told.endpoints
+    }
+    if told.v0_host:
+        endpoints[_PROTOCOL_NAMES[0]] = Endpoint(told.v0_host, told.v0_port)
     return BrokerMetadata(told.id, endpoints, told.rack)
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection
+from typing import Final
 
 import attrs
 
@@ -22,6 +23,10 @@ from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
 
 from .metadata_cache import NO_LEADER, PartitionMetadata
+
+_MAX_EPOCH: Final = 2**31 - 1
+"""What fits into a request. A log that has seen it (nobody counts that far, but a request can say
+so) keeps that epoch: its partition epoch still tells one decision from the next."""
 
 
 class ElectionType(enum.IntEnum):
@@ -115,7 +120,7 @@ def _changed(
         return None
     epoch = state.leader_epoch
     if leader != state.leader_id:
-        epoch = max(epoch, known_epoch) + 1
+        epoch = min(max(epoch, known_epoch) + 1, _MAX_EPOCH)
     return attrs.evolve(
         state,
         replicas=replicas,

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import attrs
+import trio
 
 from trio_kafka_net.errors import KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
@@ -55,13 +56,14 @@ class Leaderships:
         """Let brokers take part, and return when all have heard of it.
 
         Brokers that start together should register together, or the first one leads everything.
+        One that is there already and does not answer is waited for, but keeps nobody out.
 
         Returns:
             Their broker epochs.
 
         Raises:
             OSError: it could not be saved; nobody was told.
-            KafkaError: REQUEST_TIMED_OUT, a broker did not answer in time.
+            KafkaError: REQUEST_TIMED_OUT, one of these brokers did not answer in time.
 
         Cancellation: the brokers are registered or not; call ``unregister``.
         """
@@ -80,13 +82,16 @@ class Leaderships:
             for broker in brokers:
                 state.announce_everything(broker)
         log.info("brokers %s registered", ", ".join(str(each.node_id) for each in joining))
-        await state.delivered(DeliveryWait())
+        self._report_leaderless()
+        await state.delivered(DeliveryWait(), brokers)
+        await self._wait_for_others()
         return [broker.epoch for broker in brokers]
 
     async def unregister(self, node_id: int) -> None:
         """Note that a broker is gone; others lead what it led.
 
-        Nothing happens if it is not registered.
+        Nothing happens if it is not registered. Returns when the others have heard of it, or do not
+        answer.
 
         Cancellation: the others may not have heard of it yet.
         """
@@ -96,12 +101,22 @@ class Leaderships:
             return
         broker.is_alive = False
         broker.channel.close()
-        async with state.changing:
-            changes = self._settle()
-            await self._save_if_possible(changes)
-            state.announce(changes, news=self._replicas_of({node_id}))
+        # It may be cancelled together with the broker, and who should lead then? What is waited
+        # for here is the disk, never a broker.
+        with trio.CancelScope(shield=True):
+            async with state.changing:
+                changes = self._settle()
+                await self._save_if_possible(changes)
+                state.announce(changes, news=self._replicas_of({node_id}))
         log.info("broker %d is gone", node_id)
-        await state.delivered(DeliveryWait())
+        await self._wait_for_others()
+
+    async def _wait_for_others(self) -> None:
+        """Wait until all have heard who is there; that somebody does not answer stops nobody."""
+        try:
+            await self._state.delivered(DeliveryWait())
+        except KafkaError as error:
+            log.warning("brokers came or went: %s", error.message)
 
     async def controlled_shutdown(
         self, node_id: int, broker_epoch: int, wait: DeliveryWait
@@ -235,11 +250,14 @@ class Leaderships:
             return
         state = self._state
         changed: dict[str, TopicMetadata] = {}
+        indexes: dict[str, list[int]] = {}
         for (name, index), after in decided.items():
             if name not in changed:
                 topic = state.topics.topic_or_raise(name)
                 changed[name] = attrs.evolve(topic, partitions=list(topic.partitions))
+                indexes[name] = []
             changed[name].partitions[index] = after
+            indexes[name].append(index)
         try:
             await state.save(changed)
         except OSError as error:
@@ -247,13 +265,7 @@ class Leaderships:
         for name, topic in changed.items():
             state.topics.topic_or_raise(name).partitions = topic.partitions
         state.announce(
-            [
-                Change(
-                    state.topics.topic_or_raise(name),
-                    sorted(index for other, index in decided if other == name),
-                )
-                for name in changed
-            ]
+            [Change(state.topics.topic_or_raise(name), sorted(indexes[name])) for name in changed]
         )
 
     def _settle(self) -> list[Change]:
@@ -277,6 +289,21 @@ class Leaderships:
             if indexes:
                 changes.append(Change(topic, indexes))
         return changes
+
+    def _report_leaderless(self) -> None:
+        """Say what cannot be used: of a store that more brokers had before, for example."""
+        leaderless = [
+            f"{topic.name}-{index} of brokers {', '.join(map(str, partition.replicas))}"
+            for topic in self._state.topics
+            for index, partition in enumerate(topic.partitions)
+            if partition.leader_id == NO_LEADER
+        ]
+        if leaderless:
+            log.warning(
+                "%d partitions have no leader, as no replica in sync is alive; first %s",
+                len(leaderless),
+                leaderless[0],
+            )
 
     def _replicas_of(self, nodes: set[int]) -> list[Change]:
         """Partitions of which some brokers have replicas: whether they are offline is news."""

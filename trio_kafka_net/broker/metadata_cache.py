@@ -218,7 +218,8 @@ class MetadataCache:
         """
         topic = self.topic_or_raise(name)
         del self._topics[name]
-        del self._names_by_id[topic.topic_id]
+        if self._names_by_id.get(topic.topic_id) == name:
+            del self._names_by_id[topic.topic_id]
         return topic
 
     def topic_or_raise(self, name: str) -> TopicMetadata:
@@ -230,7 +231,8 @@ class MetadataCache:
         topic = self._topics.get(name)
         if topic is None:
             raise KafkaError(
-                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"there is no topic named '{name}'"
+                ErrorCode.UNKNOWN_TOPIC_OR_PARTITION,
+                "This server does not host this topic-partition.",
             )
         return topic
 
@@ -260,9 +262,10 @@ class MetadataCache:
             self.remove_topic(name)
 
     def add(self, topic: TopicMetadata) -> None:
-        """Add a topic whose name and id are new."""
+        """Add a topic whose name and id are new; a zero id is none."""
         self._topics[topic.name] = topic
-        self._names_by_id[topic.topic_id] = topic.name
+        if any(topic.topic_id):
+            self._names_by_id[topic.topic_id] = topic.name
 
     def with_changed(self, changed: Mapping[str, TopicMetadata]) -> list[TopicMetadata]:
         """The topics, those in ``changed`` ({name: topic}) in place of the present ones."""

@@ -22,6 +22,8 @@ from .metadata_cache import MetadataCache, PartitionMetadata, TopicMetadata, val
 TOPICS_FILE = "topics.json"
 
 _FILE_VERSION = 1
+_MOST_STARTS = 2**30
+"""Of the controller: what is larger was not counted, and would soon not go into a request."""
 
 
 def load_topics(data_dir: Path) -> tuple[MetadataCache, int]:
@@ -40,8 +42,11 @@ def load_topics(data_dir: Path) -> tuple[MetadataCache, int]:
         document = json.loads(path.read_bytes())
         if document["version"] != _FILE_VERSION:
             raise ValueError(f"version {document['version']} is not {_FILE_VERSION}")
-        topics = MetadataCache([_topic_from_json(entry) for entry in document["topics"]])
-        return topics, int(document.get("controller_epoch", 0))
+        entries = [_topic_from_json(entry) for entry in document["topics"]]
+        topics = MetadataCache(entries)
+        if not len({topic.topic_id for topic in entries}) == len(topics) == len(entries):
+            raise ValueError("two topics have the same name or id")
+        return topics, _epoch(document.get("controller_epoch", 0), _MOST_STARTS)
     except FileNotFoundError:
         return MetadataCache(), 0
     except (ValueError, LookupError, TypeError, AttributeError, KafkaError) as exc:
@@ -90,14 +95,26 @@ def _topic_from_json(entry: dict[str, Any]) -> TopicMetadata:
         name=entry["name"],
         topic_id=uuid_from_text(entry["id"]),
         configs={str(name): str(value) for name, value in entry["configs"].items()},
-        partitions=[
-            PartitionMetadata(
-                replicas=tuple(map(int, partition["replicas"])),
-                isr=tuple(map(int, partition["isr"])),
-                leader_id=int(partition["leader_id"]),
-                leader_epoch=int(partition["leader_epoch"]),
-                partition_epoch=int(partition.get("partition_epoch", 0)),
-            )
-            for partition in entry["partitions"]
-        ],
+        partitions=[_partition_from_json(each) for each in entry["partitions"]],
     )
+
+
+def _partition_from_json(entry: dict[str, Any]) -> PartitionMetadata:
+    replicas = tuple(map(int, entry["replicas"]))
+    isr = tuple(map(int, entry["isr"]))
+    if not replicas or len(set(replicas)) < len(replicas) or not set(isr) <= set(replicas):
+        raise ValueError(f"replicas {replicas}, {isr} of them in sync")
+    return PartitionMetadata(
+        replicas=replicas,
+        isr=isr,
+        leader_id=int(entry["leader_id"]),
+        leader_epoch=_epoch(entry["leader_epoch"]),
+        partition_epoch=_epoch(entry.get("partition_epoch", 0)),
+    )
+
+
+def _epoch(value: Any, most: int = 2**31 - 1) -> int:
+    epoch = int(value)
+    if not 0 <= epoch <= most:
+        raise ValueError(f"epoch {epoch}")
+    return epoch
