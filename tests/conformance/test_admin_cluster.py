@@ -1,0 +1,269 @@
+"""What clients are told of a cluster, and what they can have it do."""
+
+import asyncio
+
+import aiokafka
+import confluent_kafka
+import kafka
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from confluent_kafka import ElectionType, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+from kafka.admin import KafkaAdminClient
+from kafka.errors import NotEnoughReplicasError
+
+from .cluster_process import ClusterProcess
+from .drivers import DRIVERS, SECONDS
+
+pytestmark = [pytest.mark.conformance, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+TOPIC = "topic"
+READERS = [DRIVERS[name] for name in ("confluent", "aiokafka", "kafka-python")]
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Three brokers of the test's own."""
+    process = ClusterProcess(tmp_path / "data")
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def admin(cluster):
+    return AdminClient({"bootstrap.servers": cluster.bootstrap})
+
+
+@pytest.fixture
+def python_admin(cluster):
+    client = KafkaAdminClient(bootstrap_servers=cluster.bootstrap)
+    yield client
+    client.close()
+
+
+def result(future):
+    return future.result(SECONDS)
+
+
+def error_of(future):
+    """The name of the error that a call ends with."""
+    with pytest.raises(KafkaException) as raised:
+        future.result(SECONDS)
+    return raised.value.args[0].name()
+
+
+def make_topic(admin, *replicas, **options):
+    """Make the topic, with a partition for each list of replicas."""
+    new = NewTopic(TOPIC, len(replicas), replica_assignment=list(replicas), **options)
+    result(admin.create_topics([new])[TOPIC])
+
+
+def described(admin):
+    """(leader, replicas, replicas in sync) of each partition."""
+    topic = result(admin.describe_topics(TopicCollection([TOPIC]))[TOPIC])
+    return [
+        (
+            None if each.leader is None else each.leader.id,
+            [node.id for node in each.replicas],
+            [node.id for node in each.isr],
+        )
+        for each in topic.partitions
+    ]
+
+
+def with_aiokafka(cluster, use):
+    """Run ``use`` with an admin client of aiokafka."""
+
+    async def run():
+        client = AIOKafkaAdminClient(bootstrap_servers=cluster.bootstrap)
+        await client.start()
+        try:
+            return await use(client)
+        finally:
+            await client.close()
+
+    return asyncio.run(asyncio.wait_for(run(), SECONDS))
+
+
+# Who is there
+
+
+def nodes_by_client(cluster, admin, python_admin):
+    """What each client finds: {client: (controller, node ids)}."""
+    told = result(admin.describe_cluster())
+    found = {"confluent": (told.controller.id, sorted(node.id for node in told.nodes))}
+    told = python_admin.describe_cluster()
+    brokers = sorted(each["broker_id"] for each in told["brokers"])
+    found["kafka-python"] = (told["controller_id"], brokers)
+
+    async def ask(client):
+        told = await client.describe_cluster()
+        return told["controller_id"], sorted(each["node_id"] for each in told["brokers"])
+
+    found["aiokafka"] = with_aiokafka(cluster, ask)
+    return found
+
+
+def test_every_client_sees_the_brokers_that_are_there(cluster, admin, python_admin):
+    clients = ("confluent", "kafka-python", "aiokafka")
+    for way in ("stop", "kill"):
+        everybody = nodes_by_client(cluster, admin, python_admin)
+        assert everybody == dict.fromkeys(clients, (1, [1, 2, 3]))
+        getattr(cluster, way)(1)
+        others = nodes_by_client(cluster, admin, python_admin)
+        assert others == dict.fromkeys(clients, (2, [2, 3]))
+        cluster.start(1)
+
+
+def test_addresses_are_those_that_brokers_had_before(cluster, admin):
+    for node in (1, 2, 3):
+        cluster.kill(node)
+        cluster.start(node)
+
+    found = admin.list_topics(timeout=SECONDS).brokers
+
+    assert {n: f"{each.host}:{each.port}" for n, each in found.items()} == cluster.addresses
+
+
+def test_leaders_are_spread(cluster, admin):
+    result(admin.create_topics([NewTopic(TOPIC, 6, 2)])[TOPIC])
+
+    leaders = [leader for leader, _, _ in described(admin)]
+
+    assert sorted(leaders) == [1, 1, 2, 2, 3, 3]
+
+
+def test_offline_replicas_are_shown(cluster, admin, python_admin):
+    make_topic(admin, [1, 2, 3], [2], [3, 1])
+    cluster.kill(2)
+
+    assert described(admin) == [
+        (1, [1, 2, 3], [1, 3]),
+        (None, [2], [2]),
+        (3, [3, 1], [3, 1]),
+    ]
+    (told,) = python_admin.describe_topics([TOPIC])
+    partitions = sorted(told["partitions"], key=lambda each: each["partition_index"])
+    assert [each["offline_replicas"] for each in partitions] == [[2], [2], []]
+    cluster.start(2)
+    assert described(admin) == [
+        (1, [1, 2, 3], [1, 3, 2]),
+        (2, [2], [2]),
+        (3, [3, 1], [3, 1]),
+    ]
+
+
+# What can be done
+
+
+def test_topics_with_replicas_are_made_by_every_client(cluster, admin, python_admin):
+    made = result(admin.create_topics([NewTopic("confluent", 3, 3)])["confluent"])
+    assert made is None
+    python_admin.create_topics([kafka.admin.NewTopic("kafka-python", 3, 3)])
+
+    async def create(client):
+        new = aiokafka.admin.NewTopic("aiokafka", 3, 3)
+        return (await client.create_topics([new])).topic_errors
+
+    assert with_aiokafka(cluster, create) == [("aiokafka", 0, None)]
+    found = result_of_topics(admin, "confluent", "kafka-python", "aiokafka")
+    for topic in found:
+        assert sorted(each.leader.id for each in topic.partitions) == [1, 2, 3]
+        for each in topic.partitions:
+            assert sorted(node.id for node in each.replicas) == [1, 2, 3]
+
+
+def result_of_topics(admin, *names):
+    return [result(each) for each in admin.describe_topics(TopicCollection(list(names))).values()]
+
+
+def test_explicit_assignments_are_kept(cluster, admin, python_admin):
+    make_topic(admin, [3, 1], [2, 3])
+    assert described(admin) == [(3, [3, 1], [3, 1]), (2, [2, 3], [2, 3])]
+    new = kafka.admin.NewTopic("python", replica_assignments={0: [2, 1], 1: [1, 3]})
+    python_admin.create_topics([new])
+    (told,) = python_admin.describe_topics(["python"])
+    partitions = sorted(told["partitions"], key=lambda each: each["partition_index"])
+    assert [each["replica_nodes"] for each in partitions] == [[2, 1], [1, 3]]
+
+
+def test_more_replicas_than_brokers_are_refused(cluster, admin):
+    new = NewTopic(TOPIC, 1, 4)
+    assert error_of(admin.create_topics([new])[TOPIC]) == "INVALID_REPLICATION_FACTOR"
+
+
+def test_a_broker_that_is_away_gets_replicas_and_leads_nothing(cluster, admin):
+    cluster.kill(3)
+    result(admin.create_topics([NewTopic(TOPIC, 3, 3)])[TOPIC])
+    for leader, replicas, in_sync in described(admin):
+        assert leader in {1, 2}
+        assert sorted(replicas) == [1, 2, 3]
+        assert sorted(in_sync) == [1, 2]
+    cluster.start(3)
+    assert [sorted(in_sync) for _, _, in_sync in described(admin)] == [[1, 2, 3]] * 3
+
+
+def test_too_few_replicas_in_sync_take_nothing(cluster, admin):
+    make_topic(admin, [1, 2, 3], config={"min.insync.replicas": "2"})
+    for node in (1, 2):
+        cluster.kill(node)
+    told = []
+    producer = confluent_kafka.Producer({"bootstrap.servers": cluster.bootstrap, "retries": 0})
+    producer.produce(TOPIC, b"refused", on_delivery=lambda error, _: told.append(error.name()))
+    assert producer.flush(SECONDS) == 0
+    assert told == ["NOT_ENOUGH_REPLICAS"]
+    by_python = kafka.KafkaProducer(
+        bootstrap_servers=cluster.bootstrap, retries=0, acks="all", enable_idempotence=False
+    )
+    with pytest.raises(NotEnoughReplicasError):
+        by_python.send(TOPIC, b"refused").get(SECONDS)
+    by_python.close()
+
+    waiting = confluent_kafka.Producer(
+        {"bootstrap.servers": cluster.bootstrap, "enable.idempotence": True}
+    )
+    waiting.produce(TOPIC, b"taken", on_delivery=lambda error, _: told.append(error))
+    cluster.start(1)
+    assert waiting.flush(SECONDS) == 0
+    assert told[1:] == [None]
+    for reader in READERS:
+        assert reader.consume(cluster.bootstrap, TOPIC, 1) == [(0, b"taken")]
+
+
+def test_leaders_are_elected(cluster, admin):
+    make_topic(admin, [1, 2], [2, 1])
+    partitions = [TopicPartition(TOPIC, index) for index in (0, 1)]
+    cluster.kill(1)
+    assert [leader for leader, _, _ in described(admin)] == [2, 2]
+
+    def elect(kind):
+        outcomes = result(admin.elect_leaders(kind, partitions))
+        return [error and error.name() for _, error in sorted(outcomes.items())]
+
+    assert elect(ElectionType.PREFERRED) == ["PREFERRED_LEADER_NOT_AVAILABLE", "ELECTION_NOT_NEEDED"]
+    cluster.start(1)
+    assert elect(ElectionType.PREFERRED) == [None, "ELECTION_NOT_NEEDED"]
+    assert [leader for leader, _, _ in described(admin)] == [1, 2]
+    cluster.kill(1)
+    cluster.kill(2)
+    cluster.start(1)
+    # The last one in sync was broker 2.
+    assert described(admin) == [(None, [1, 2], [2]), (None, [2, 1], [2])]
+    assert elect(ElectionType.UNCLEAN) == [None, None]
+    assert described(admin) == [(1, [1, 2], [1]), (1, [2, 1], [1])]
+
+
+def test_a_topic_that_is_deleted_while_a_broker_is_away_does_not_come_back_with_it(cluster, admin):
+    for number in range(3):
+        make_topic(admin, [2, 1, 3])
+        DRIVERS["confluent"].produce(cluster.bootstrap, TOPIC, [b"%d" % number], "none")
+        cluster.kill(2)
+        result(admin.delete_topics([TOPIC])[TOPIC])
+        cluster.start(2)
+        future = admin.describe_topics(TopicCollection([TOPIC]))[TOPIC]
+        assert error_of(future) == "UNKNOWN_TOPIC_OR_PART"
+        assert TOPIC not in admin.list_topics(timeout=SECONDS).topics
+    make_topic(admin, [2, 1, 3])
+    DRIVERS["confluent"].produce(cluster.bootstrap, TOPIC, [b"new"], "none")
+    for reader in READERS:
+        assert reader.consume(cluster.bootstrap, TOPIC, 1) == [(0, b"new")]
