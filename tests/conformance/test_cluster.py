@@ -65,7 +65,7 @@ def reassign(cluster, replicas):
 
 def test_leaders_are_moved_under_load(cluster, admin, topic):
     with Traffic(cluster.bootstrap, topic) as traffic:
-        for first in (*BROKERS, *BROKERS):
+        for first in BROKERS:
             others = [node for node in BROKERS if node != first]
             # The preferred leader changes, and leads when it is elected. Then it has no replica
             # any more, so that another one must lead.
@@ -81,7 +81,7 @@ def test_leaders_are_moved_under_load(cluster, admin, topic):
 @pytest.mark.parametrize("way", ["stop", "kill"])
 def test_each_broker_goes_and_comes_back_under_load(cluster, admin, topic, way):
     with Traffic(cluster.bootstrap, topic) as traffic:
-        for node in (*BROKERS, *BROKERS):
+        for node in BROKERS:
             getattr(cluster, way)(node)
             assert node not in leaders(admin).values()
             traffic.wait_for_progress()
@@ -207,10 +207,15 @@ def coordinator_of(cluster, group):
     return admin.describe_consumer_groups([group])[group].result(SECONDS).coordinator.id
 
 
-@pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("way", ["stop", "kill"])
+@pytest.mark.parametrize(
+    ("client", "way"), [*[(client, "kill") for client in CLIENTS], ("confluent", "stop")]
+)
 def test_a_group_goes_on_when_its_coordinator_goes(cluster, topic, members, client, way):
     count = 0
+
+    def start():
+        # Coordinators go sooner here than a client finds the next one; nobody is to be expelled.
+        members.start(client, "group", topic, session_timeout_ms=30_000)
 
     def produce_and_wait():
         nonlocal count
@@ -219,7 +224,7 @@ def test_a_group_goes_on_when_its_coordinator_goes(cluster, topic, members, clie
         members.wait_for_records(count)
 
     for _ in range(2):
-        members.start(client, "group", topic)
+        start()
         members.wait_for_partitions(PARTITIONS)
     for _ in range(2):
         produce_and_wait()
@@ -233,7 +238,7 @@ def test_a_group_goes_on_when_its_coordinator_goes(cluster, topic, members, clie
     while members.alive:
         members.stop(members.alive[0])
     getattr(cluster, way)(coordinator_of(cluster, "group"))
-    members.start(client, "group", topic)
+    start()
     produce_and_wait()
 
     assert sorted(int(value) for _, _, value in members.records) == list(range(count))
@@ -258,7 +263,7 @@ def test_no_commit_is_lost_when_coordinators_go(cluster, topic):
             return False
         return True
 
-    for offset in range(1, 10):
+    for offset in range(1, 6):
         gone = coordinator_of(cluster, "group")
         cluster.kill(gone)
         wait_for(lambda n=offset: is_committed(n), f"{offset} is committed")
