@@ -125,6 +125,10 @@ class Consumer(Activity):
             known[offset] = value
             self._moved.notify_all()
 
+    def wait_for_offset(self, partition: int, end: int) -> None:
+        """Wait until it has read everything before ``end``."""
+        self.wait_until(lambda: len(self.found[partition]) >= end, f"it has not read {end}")
+
 
 # The clients
 
@@ -306,10 +310,8 @@ class Traffic:
             goal = producer.sent + _IN_FLIGHT + PARTITIONS
             producer.wait_until(lambda p=producer, n=goal: p.acknowledged >= n, "no progress")
         for consumer in self.consumers:
-            consumer.wait_until(
-                lambda c=consumer: all(len(c.found[p]) > end for p, end in ends.items()),
-                "no progress",
-            )
+            for partition, end in ends.items():
+                consumer.wait_for_offset(partition, end + 1)
 
     def ends(self) -> dict[int, int]:
         """{partition: offset after what is known to be acknowledged}."""
