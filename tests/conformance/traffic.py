@@ -87,6 +87,8 @@ class Producer(Activity):
 
     sent: int = 0
     acknowledged: int = 0
+    ends: dict[int, int] = attrs.field(factory=lambda: dict.fromkeys(range(PARTITIONS), 0))
+    """{partition: offset after the last that is acknowledged}."""
 
     def next(self) -> tuple[int, bytes]:
         """Partition and value of the next message; waits while too many are under way."""
@@ -107,6 +109,7 @@ class Producer(Activity):
             # Offset -1: the broker knew the batch already, and not any more where it is.
             if offset >= 0:
                 self.found[partition][offset] = value
+                self.ends[partition] = max(self.ends[partition], offset + 1)
             self._moved.notify_all()
 
     def wait_for_room(self) -> None:
@@ -304,7 +307,10 @@ class Traffic:
     def wait_for_progress(self) -> None:
         """Wait until every producer wrote to every partition what it had not sent yet when this
         was called, and every consumer read that."""
-        ends = self.ends()
+        ends = {
+            index: max(producer.ends[index] for producer in self.producers)
+            for index in range(PARTITIONS)
+        }
         for producer in self.producers:
             # Whatever is acknowledged after that many was sent after now.
             goal = producer.sent + _IN_FLIGHT + PARTITIONS
@@ -312,13 +318,6 @@ class Traffic:
         for consumer in self.consumers:
             for partition, end in ends.items():
                 consumer.wait_for_offset(partition, end + 1)
-
-    def ends(self) -> dict[int, int]:
-        """{partition: offset after what is known to be acknowledged}."""
-        return {
-            index: max([offset + 1 for p in self.producers for offset in p.found[index]], default=0)
-            for index in range(PARTITIONS)
-        }
 
     def _finish(self) -> None:
         for producer in self.producers:
