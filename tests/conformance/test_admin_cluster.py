@@ -12,21 +12,12 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from kafka.admin import KafkaAdminClient
 from kafka.errors import NotEnoughReplicasError
 
-from .cluster_process import ClusterProcess
 from .drivers import DRIVERS, SECONDS
 
 pytestmark = [pytest.mark.conformance, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 TOPIC = "topic"
 READERS = [DRIVERS[name] for name in ("confluent", "aiokafka", "kafka-python")]
-
-
-@pytest.fixture
-def cluster(tmp_path):
-    """Three brokers of the test's own."""
-    process = ClusterProcess(tmp_path / "data")
-    yield process
-    process.close()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from confluent_kafka import ElectionType, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from kafka.admin import KafkaAdminClient
 
-from .cluster_process import ClusterProcess
 from .members import Members
 from .traffic import CLIENTS, PARTITIONS, SECONDS, Traffic, wait_for
 
@@ -18,14 +17,6 @@ pytestmark = [pytest.mark.conformance, pytest.mark.slow, pytest.mark.filterwarni
 
 TOPIC = "topic"
 BROKERS = (1, 2, 3)
-
-
-@pytest.fixture
-def cluster(tmp_path):
-    """Three brokers of the test's own."""
-    process = ClusterProcess(tmp_path / "data")
-    yield process
-    process.close()
 
 
 @pytest.fixture
