@@ -1,5 +1,6 @@
 """Brokers in processes of their own, and the clients to drive them with."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pytest
 
 from tests.broker_process import BrokerProcess
 
+from .cluster_process import ClusterProcess
 from .drivers import DRIVERS, Kcat
 
 _MAX_LINES = 3000
@@ -76,6 +78,20 @@ def fresh_broker(tmp_path):
     process.start()
     yield process
     process.kill()
+
+
+@pytest.fixture
+def cluster(tmp_path, caplog):
+    """Three brokers of the test's own, which come and go as it wants."""
+    # What clients say of brokers that are away; it would also keep their sockets alive.
+    for client in ("kafka", "aiokafka"):
+        caplog.set_level("CRITICAL", client)
+    process = ClusterProcess(tmp_path / "data")
+    yield process
+    process.close()
+    # kafka-python forgets sockets that could not connect. Who uses this fixture ignores warnings,
+    # and nobody else shall get them.
+    gc.collect()
 
 
 def require(name):

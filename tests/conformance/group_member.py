@@ -1,7 +1,7 @@
 """One member of a consumer group, as a program of its own, so that it can be killed.
 
 ``python -m tests.conformance.group_member CLIENT BOOTSTRAP GROUP TOPIC``, and optionally
-``--strategy NAME`` and ``--instance ID`` (a static member).
+``--strategy NAME``, ``--instance ID`` (a static member) and ``--session-timeout MS``.
 
 It tells what happens to it on standard output, a JSON array a line:
 
@@ -82,12 +82,13 @@ def run_confluent(options: argparse.Namespace, progress: Progress) -> None:
         "bootstrap.servers": options.bootstrap,
         "group.id": options.group,
         "partition.assignment.strategy": options.strategy,
-        "session.timeout.ms": SESSION_TIMEOUT_MS,
+        "session.timeout.ms": options.session_timeout,
         "heartbeat.interval.ms": HEARTBEAT_INTERVAL_MS,
         "auto.offset.reset": "earliest",
         "enable.auto.commit": False,
         # Several heartbeats fit into a rebalance; the default would wait for a whole second.
         "fetch.wait.max.ms": 100,
+        "reconnect.backoff.max.ms": 500,
     }
     if options.instance:
         config["group.instance.id"] = options.instance
@@ -154,7 +155,7 @@ def run_kafka_python(options: argparse.Namespace, progress: Progress) -> None:
         group_id=options.group,
         group_instance_id=options.instance,
         partition_assignment_strategy=[strategies[options.strategy]],
-        session_timeout_ms=SESSION_TIMEOUT_MS,
+        session_timeout_ms=options.session_timeout,
         heartbeat_interval_ms=HEARTBEAT_INTERVAL_MS,
         auto_offset_reset="earliest",
         enable_auto_commit=False,
@@ -213,7 +214,7 @@ def run_aiokafka(options: argparse.Namespace, progress: Progress) -> None:
             group_id=options.group,
             group_instance_id=options.instance,
             partition_assignment_strategy=[strategies[options.strategy]],
-            session_timeout_ms=SESSION_TIMEOUT_MS,
+            session_timeout_ms=options.session_timeout,
             heartbeat_interval_ms=HEARTBEAT_INTERVAL_MS,
             auto_offset_reset="earliest",
             enable_auto_commit=False,
@@ -250,6 +251,7 @@ def main() -> None:
     parser.add_argument("topic")
     parser.add_argument("--strategy", default="range")
     parser.add_argument("--instance")
+    parser.add_argument("--session-timeout", type=int, default=SESSION_TIMEOUT_MS)
     options = parser.parse_args()
     progress = Progress()
     signal.signal(signal.SIGTERM, progress.leave)

@@ -15,6 +15,8 @@ from typing import Any, Self
 
 import attrs
 
+from .group_member import SESSION_TIMEOUT_MS
+
 CONVERGE_SECONDS = 60
 """How long a group may take to settle, starts of Python processes included."""
 
@@ -66,11 +68,19 @@ class Members:
         return [member for member in self.all if member.is_alive]
 
     def start(
-        self, client: str, group: str, topic: str, *, strategy: str = "range", instance: str = ""
+        self,
+        client: str,
+        group: str,
+        topic: str,
+        *,
+        strategy: str = "range",
+        instance: str = "",
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
     ) -> Member:
         """Start a member; it joins when it is ready."""
         command = [sys.executable, "-m", "tests.conformance.group_member"]
         command += [client, self.bootstrap, group, topic, "--strategy", strategy]
+        command += ["--session-timeout", str(session_timeout_ms)]
         if instance:
             command += ["--instance", instance]
         with self._log_path.open("a") as log:
