@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -305,6 +307,23 @@ async def test_broker_that_runs_or_is_none_cannot_be_started(cluster):
             await cluster.start(node_id)
     await cluster.kill(4)
     await cluster.stop(4)
+
+
+async def test_broker_comes_back_where_it_was(cluster):
+    """Or a client that knows only this broker would not find it again."""
+    before = cluster.brokers[2].bound_listeners
+    await cluster.kill(2)
+    await cluster.start(2)
+    assert before == cluster.brokers[2].bound_listeners
+
+
+async def test_broker_whose_free_port_was_taken_meanwhile_takes_another(cluster):
+    before = cluster.brokers[2].bound_listeners
+    await cluster.kill(2)
+    with socket.create_server(("127.0.0.1", before[0].port)):
+        await cluster.start(2)
+        assert before[0].port != cluster.brokers[2].bound_listeners[0].port
+        assert 3 == len((await metadata(cluster, 2)).brokers)
 
 
 async def test_brokers_leave_no_task_behind(cluster):

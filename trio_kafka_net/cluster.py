@@ -20,7 +20,7 @@ wrong is logged, and raised when the cluster ends.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager
 
 import attrs
@@ -84,6 +84,15 @@ class _Run:
     """Set when others lead what it led."""
 
 
+def _with_ports(config: BrokerConfig, bound: Sequence[BoundListener]) -> BrokerConfig:
+    """The configuration with the ports that were taken, so that clients find a broker again."""
+    listeners = [
+        str(attrs.evolve(Endpoint.parse(text), port=listener.port))
+        for text, listener in zip(config.listeners, bound, strict=True)
+    ]
+    return attrs.evolve(config, listeners=tuple(listeners))
+
+
 class Cluster:
     """Several brokers that run; made by ``open_cluster`` and ``serve_cluster``."""
 
@@ -110,6 +119,8 @@ class Cluster:
         self.brokers: dict[int, Broker] = {}
         """{node id: broker}, of those that run."""
         self._configs = configs
+        self._last_configs: dict[int, BrokerConfig] = {}
+        """{node id: configuration with the ports that it had last}."""
         self._store = store
         self._apis = apis
         self._runs: dict[int, _Run] = {}
@@ -159,6 +170,8 @@ class Cluster:
     async def start(self, node_id: int) -> Broker:
         """Start a broker that does not run; its replicas are in sync again when this returns.
 
+        It has the ports that it had before, if they are free.
+
         Raises:
             LocalProtocolError: it runs, or the cluster has no such broker; or it was killed before
                 it served.
@@ -199,20 +212,32 @@ class Cluster:
         self._stop_requested.set()
 
     def _new_broker(self, node_id: int) -> Broker:
+        config = self._configs[node_id]
+        if node_id not in self._last_configs:
+            broker = self._bind(config)
+        else:
+            try:
+                broker = self._bind(self._last_configs[node_id])
+            except OSError:
+                # Somebody has a port that was free when we took it: another one will do.
+                broker = self._bind(config)
+        self._last_configs[node_id] = _with_ports(config, broker.bound_listeners)
+        self._runs[node_id] = _Run(broker)
+        return broker
+
+    def _bind(self, config: BrokerConfig) -> Broker:
         local = LocalBroker(
-            self._configs[node_id],
+            config,
             self._store,
             self.controller,
             now_ms=wall_clock_ms,
             new_uuid=random_uuid,
         )
         try:
-            broker = Broker(local, self._apis)
+            return Broker(local, self._apis)
         except BaseException:
             local.abandon()
             raise
-        self._runs[node_id] = _Run(broker)
-        return broker
 
     async def _run_broker(
         self,

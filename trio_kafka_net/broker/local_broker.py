@@ -22,6 +22,7 @@ import trio
 
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.errors import ConfigError, KafkaError, RemoteProtocolError
+from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.message import Message
 from trio_kafka_net.protocol.messages.controlled_shutdown import (
     ControlledShutdownRequest,
@@ -233,10 +234,13 @@ class LocalBroker:
             transport.close()
         (response,) = answers
         remaining = len(response.remaining_partitions)
-        if response.error_code or remaining:
+        if response.error_code:
+            code = ErrorCode(response.error_code).name
+            log.warning("broker %d could not be relieved: %s", self.node_id, code)
+        elif remaining:
             log.warning(
-                "controlled shutdown: error code %d, %d partitions that nobody takes over",
-                response.error_code,
+                "broker %d leads %d partitions to the end: nobody else can",
+                self.node_id,
                 remaining,
             )
 

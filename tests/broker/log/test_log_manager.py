@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from trio_kafka_net.broker.log import log_manager
 from trio_kafka_net.broker.log.log_config import LogConfig
 from trio_kafka_net.errors import KafkaError, LogDirFailedError, StorageError
 from trio_kafka_net.protocol.error_codes import ErrorCode
@@ -256,6 +257,29 @@ async def test_drop_old_segments_removes_files(storage):
     assert [path.name for path in (storage.path / "topic-0").glob("*.log")] == [
         "00000000000000000005.log"
     ]
+    manager.close()
+
+
+async def test_a_topic_that_is_deleted_during_retention_is_nothing_to_warn_of(
+    storage, monkeypatch, caplog
+):
+    manager = storage.open_manager(log=LogConfig(retention_bytes=0))
+    for topic in ("first", "second"):
+        log = manager.create_log(topic, 0, TOPIC_ID)
+        storage.append(log, b"x")
+        log.high_watermark = 1
+    delete_segments = log_manager._delete_segments
+
+    def delete_slowly(log, segments):
+        trio.from_thread.run_sync(manager.delete_log, "second", 0)
+        delete_segments(log, segments)
+
+    monkeypatch.setattr(log_manager, "_delete_segments", delete_slowly)
+
+    await manager.drop_old_segments()
+
+    assert "retention skipped" not in caplog.text
+    assert manager.get_log("first", 0).log_start_offset == 1
     manager.close()
 
 

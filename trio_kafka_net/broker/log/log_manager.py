@@ -345,7 +345,9 @@ class LogManager:
 
         Cancellation: segments that were dropped but not yet removed are found by the next start.
         """
-        for log in list(self._logs.values()):
+        for key, log in list(self._logs.items()):
+            if self._logs.get(key) is not log:
+                continue  # deleted while others were looked at
             try:
                 old = log.take_old_segments()
             except StorageError as exc:
