@@ -47,7 +47,8 @@ class LogBuffer(logging.Handler):
         """Keep a record; called by ``logging``, in any thread."""
         try:
             message = record.getMessage()
-        except Exception:  # noqa: BLE001 - a message of somebody else that does not fit its values
+        except Exception:
+            # Somebody's message does not fit its values.
             message = str(record.msg)
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:

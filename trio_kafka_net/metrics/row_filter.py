@@ -1,10 +1,10 @@
 """A filter over rows of text, in the part of regular expressions that cannot take for ever.
 
-Python's ``re`` tries all ways to match, holds the interpreter while it does, and a short pattern of
-a client could stop the broker with it. So only this much is understood: literals and escapes, ``.``,
-``[...]``, ``.*`` and ``.+``, ``^`` and ``$`` at the ends, ``|`` between alternatives. An alternative
-is then pieces of fixed length that follow one another at any distance, and finding them from left
-to right needs no second try.
+Python's ``re`` tries all ways to match and holds the interpreter while it does: a short pattern of
+a client could stop the broker with it. So only this much is understood: literals and escapes,
+``.``, ``[...]``, ``.*`` and ``.+``, ``^`` and ``$`` at the ends, ``|`` between alternatives. An
+alternative is then pieces of fixed length that follow one another at any distance, and finding them
+from left to right needs no second try.
 """
 
 from __future__ import annotations

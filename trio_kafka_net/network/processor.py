@@ -142,6 +142,11 @@ class Processor:
         return len(self._set)
 
     @property
+    def idle_time_ns(self) -> int:
+        """Time since its start in which it had nothing to do, or waited for the event loop."""
+        return self._counters.elapsed_time_ns - self._counters.busy_time_ns
+
+    @property
     def connections(self) -> list[Connection]:
         """Those that are open now, oldest first."""
         return list(self._set)

@@ -116,6 +116,11 @@ class ProcessorCounters:
         self._started_ns = perf_counter_ns()
         self._ended_ns: int | None = None
 
+    @property
+    def elapsed_time_ns(self) -> int:
+        """Since it was made, until it ended."""
+        return (self._ended_ns or perf_counter_ns()) - self._started_ns
+
     def connection_ends(self, connection: Connection, cause: DisconnectCause) -> None:
         """Count an end, and the bytes of the frames that it cuts off."""
         self.disconnects[cause] += 1
@@ -168,7 +173,7 @@ class ProcessorCounters:
             response_queue_size=response_queue_size,
             muted=muted,
             busy_time_ns=self.busy_time_ns,
-            elapsed_time_ns=(self._ended_ns or perf_counter_ns()) - self._started_ns,
+            elapsed_time_ns=self.elapsed_time_ns,
         )
 
 
