@@ -61,9 +61,18 @@ def config_of_broker(config: BrokerConfig, number: int) -> BrokerConfig:
     return attrs.evolve(
         config,
         node_id=config.node_id + number,
+        trio_metrics_listener=_shifted_metrics(config, number),
         listeners=tuple(_shifted(each, number) for each in config.listeners),
         advertised_listeners=tuple(_shifted(each, number) for each in config.advertised_listeners),
     )
+
+
+def _shifted_metrics(config: BrokerConfig, number: int) -> str | None:
+    address = config.metrics_address
+    if address is None or not address[1]:
+        return config.trio_metrics_listener
+    host, port = address
+    return f"[{host}]:{port + number * _PORT_STEP}"
 
 
 def _shifted(text: str, number: int) -> str:
@@ -86,10 +95,9 @@ class _Run:
 
 def _with_ports(config: BrokerConfig, bound: Sequence[BoundListener]) -> BrokerConfig:
     """The configuration with the ports that were taken, so that clients find a broker again."""
-    listeners = [
-        str(attrs.evolve(Endpoint.parse(text), port=listener.port))
-        for text, listener in zip(config.listeners, bound, strict=True)
-    ]
+    ports = {each.name: each.port for each in bound if each.plane != "metrics"}
+    endpoints = [Endpoint.parse(text) for text in config.listeners]
+    listeners = [str(attrs.evolve(each, port=ports[each.name])) for each in endpoints]
     return attrs.evolve(config, listeners=tuple(listeners))
 
 
@@ -135,7 +143,7 @@ class Cluster:
                 self.brokers[node_id] = self._new_broker(node_id)
         except BaseException:
             for broker in self.brokers.values():
-                broker.socket_server.close()
+                broker.close()
             raise
 
     @property
@@ -317,7 +325,7 @@ class Cluster:
                 services.cancel_scope.cancel()
         finally:
             for broker in self._running:
-                broker.socket_server.close()
+                broker.close()
             await self._store.close()
         if self._failures:
             raise ExceptionGroup("brokers failed", self._failures)
