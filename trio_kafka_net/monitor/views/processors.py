@@ -140,6 +140,7 @@ def summary(window: Window, width: int) -> list[Spans]:
     causes = [
         f"{clean(cause) or 'unknown'} {written(rate * 60, figure)}"
         for (cause,), rate in ordered[:_CAUSES]
+        if rate > 0
     ]
     if not causes and not window.exports(names.DISCONNECTS.name):
         return [[(" closed/min   not exported here", "dim")]]
