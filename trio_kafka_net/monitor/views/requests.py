@@ -172,8 +172,8 @@ def _main_errors(window: Window) -> dict[str, str]:
 
 # -- the table ------------------------------------------------------------------------------------
 
-NARROW: Final = 78
-PLAIN: Final = 109
+NARROW: Final = 80
+PLAIN: Final = 118
 """Cells below which there are no boxes, and columns are set closer."""
 
 
