@@ -1,0 +1,69 @@
+"""Requests as bytes, for clients that only repeat them, and where their responses say "no error"."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+
+from confluent_kafka.admin import AdminClient, NewTopic
+from peers import Server
+
+from trio_kafka_net.protocol.headers import encode_request
+from trio_kafka_net.protocol.message import Message
+from trio_kafka_net.protocol.messages import (
+    FetchRequest,
+    MetadataRequest,
+    ProduceRequest,
+)
+from trio_kafka_net.protocol.records import Record, build_batch
+
+TOPIC = "bench"
+
+
+def a_frame(message: Message, version: int) -> bytes:
+    """A whole request."""
+    payload = b"".join(bytes(piece) for piece in encode_request(message, version, 7, "bench"))
+    return struct.pack(">i", len(payload)) + payload
+
+
+def a_batch(records: int, value_bytes: int) -> bytes:
+    """A batch of equal records, of now."""
+    record = Record(timestamp=time.time_ns() // 1_000_000, value=b"x" * value_bytes)
+    return build_batch([record] * records)
+
+
+def produce(server: str, records: int = 1, value_bytes: int = 100) -> tuple[bytes, int]:
+    """Writes to partition 0, acks=all; and where its response has the error code."""
+    version = 8 if server == "nafka" else 9
+    data = ProduceRequest.PartitionProduceData(index=0, records=a_batch(records, value_bytes))
+    topic = ProduceRequest.TopicProduceData(name=TOPIC, partition_data=[data])
+    request = ProduceRequest(acks=-1, timeout_ms=30_000, topic_data=[topic])
+    names = 22 if version == 8 else 16  # size, correlation id, array lengths, name, index
+    return a_frame(request, version), names + len(TOPIC)
+
+
+def metadata(server: str, topic: str = TOPIC) -> bytes:
+    """Asks for one topic."""
+    request = MetadataRequest(topics=[MetadataRequest.Topic(name=topic)])
+    return a_frame(request, 8 if server == "nafka" else 12)
+
+
+def fetch(server: str, max_bytes: int = 1000) -> bytes:
+    """Reads the first batches of partition 0."""
+    partition = FetchRequest.Partition(partition=0, fetch_offset=0, partition_max_bytes=max_bytes)
+    topic = FetchRequest.Topic(topic=TOPIC, partitions=[partition])
+    request = FetchRequest(topics=[topic], min_bytes=1, max_bytes=max_bytes, max_wait_ms=500)
+    return a_frame(request, 6 if server == "nafka" else 12)
+
+
+def create_topic(server: Server, partitions: int = 1, topic: str = TOPIC) -> None:
+    """Make a topic; a broker that makes topics by itself is asked for its metadata."""
+    if server.name == "nafka":
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(metadata(server.name, topic))
+            client.recv(65536)
+        return
+    admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{server.port}", "log_level": 0})
+    for made in admin.create_topics([NewTopic(topic, partitions, 1)]).values():
+        made.result(30)
