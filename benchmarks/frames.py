@@ -1,4 +1,4 @@
-"""Requests as bytes, for clients that only repeat them, and where their responses say "no error"."""
+"""Requests as bytes, for clients that only repeat them, and whether they are answered well."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import time
 from confluent_kafka.admin import AdminClient, NewTopic
 from peers import Server
 
-from trio_kafka_net.protocol.headers import encode_request
+from trio_kafka_net.protocol.api_keys import ApiKey, response_class
+from trio_kafka_net.protocol.headers import decode_response, encode_request
 from trio_kafka_net.protocol.message import Message
 from trio_kafka_net.protocol.messages import (
     FetchRequest,
+    FetchResponse,
     MetadataRequest,
+    MetadataResponse,
     ProduceRequest,
 )
 from trio_kafka_net.protocol.records import Record, build_batch
@@ -67,3 +70,26 @@ def create_topic(server: Server, partitions: int = 1, topic: str = TOPIC) -> Non
     admin = AdminClient({"bootstrap.servers": f"127.0.0.1:{server.port}", "log_level": 0})
     for made in admin.create_topics([NewTopic(topic, partitions, 1)]).values():
         made.result(30)
+
+
+def expect_answer(server: Server, frame: bytes) -> None:
+    """Send a frame and look at its response, which a client in C hardly does.
+
+    Raises:
+        RuntimeError: it is an error, or a Fetch without records.
+    """
+    key, version = struct.unpack_from(">hh", frame, 4)
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(frame)
+        (size,) = struct.unpack(">i", client.recv(4, socket.MSG_WAITALL))
+        payload = client.recv(size, socket.MSG_WAITALL)
+    _, response = decode_response(response_class(ApiKey(key)), version, payload)
+    if isinstance(response, MetadataResponse):
+        is_good = response.topics[0].error_code == 0
+    elif isinstance(response, FetchResponse):
+        partition = response.responses[0].partitions[0]
+        is_good = partition.error_code == 0 and bool(partition.records)
+    else:
+        is_good = response.responses[0].partition_responses[0].error_code == 0
+    if not is_good:
+        raise RuntimeError(f"{server.name} answers {response}")

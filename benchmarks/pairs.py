@@ -82,7 +82,9 @@ def _digits(figure: float) -> int:
     return 0 if figure >= 1000 else 1 if figure >= 10 else 3
 
 
-def alternately(contestants: Iterable[str], pairs: int, run: Callable[[str], T]) -> dict[str, list[T]]:
+def alternately(
+    contestants: Iterable[str], pairs: int, run: Callable[[str], T]
+) -> dict[str, list[T]]:
     """Let each run in turn, ``pairs`` times; {contestant: what its runs returned}."""
     names = list(contestants)
     results: dict[str, list[T]] = {name: [] for name in names}

@@ -163,9 +163,10 @@ def _python(name: str) -> str:
         return sys.executable
     for program in ("python3.14", "python3.13", "python3.12"):
         # A name on the path may be a version manager's, with nothing behind it.
-        if shutil.which(program) and not subprocess.run(
-            [program, "-c", ""], capture_output=True, check=False
-        ).returncode:
+        if (
+            shutil.which(program)
+            and not subprocess.run([program, "-c", ""], capture_output=True, check=False).returncode
+        ):
             return program
     raise OSError("nafka needs Python 3.12")
 

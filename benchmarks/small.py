@@ -40,31 +40,36 @@ def measure(name: str, request: str, connections: int, seconds: float) -> Run:
     with peers.running(name) as server:
         frames.create_topic(server)
         frame, zero_at = frames.produce(name)
+        frames.expect_answer(server, frame)  # and there is something to read
         if request == "metadata":
             frame, zero_at = frames.metadata(name), None
         elif request == "fetch":
-            run_load(server.port, 1, frame, 0.01, zero_at)  # that there is something to read
             frame, zero_at = frames.fetch(name, max_bytes=1), None  # one batch comes all the same
+        frames.expect_answer(server, frame)
         before = server.cpu_seconds()
         figures = run_load(server.port, connections, frame, seconds, zero_at)
         worked = server.cpu_seconds() - before
     return Run(figures, worked / figures.answered * 1e6)
 
 
+GOALS: dict[str, dict[str, Goal]] = {
+    "produce": {"tansu": Goal(2.5), "noida": Goal(2.0), "kfake": Goal(1.0)},
+    "metadata": {"tansu": Goal(1.5)},
+    "fetch": {},
+}
+
+
 def rows(effort: Effort) -> Iterator[Row]:
     """The lines of the table that are about small requests."""
-    goals = {
-        "produce": {"tansu": Goal(2.5), "noida": Goal(2.0), "kfake": Goal(1.0)},
-        "metadata": {"tansu": Goal(1.5)},
-        "fetch": {},
-    }
     brokers = ["ours", *peers.available()]
     for request in REQUESTS:
         runs = alternately(
-            brokers, effort.pairs, lambda name: measure(name, request, 50, effort.seconds)  # noqa: B023 - called here
+            brokers,
+            effort.pairs,
+            lambda name: measure(name, request, 50, effort.seconds),  # noqa: B023 - called here
         )
         rates = {name: [run.figures.rate for run in each] for name, each in runs.items()}
-        yield from against_peers(f"{request}, 50 connections", "req/s", rates, goals[request])
+        yield from against_peers(f"{request}, 50 connections", "req/s", rates, GOALS[request])
     runs = alternately(
         brokers, effort.pairs, lambda name: measure(name, "produce", 1, effort.seconds)
     )
@@ -77,7 +82,10 @@ def table(options: argparse.Namespace) -> None:
     """Every request, number of connections and broker."""
     brokers = options.servers or ["ours", *peers.available()]
     print(f"# {machine()}; {options.pairs} rounds of {options.seconds:g} s; {peers.versions()}")
-    print(f"{'request':<9} {'conns':>5} {'broker':>7} {'req/s':>8} {'p50 µs':>8} {'p99 µs':>8}", end="")
+    print(
+        f"{'request':<9} {'conns':>5} {'broker':>7} {'req/s':>8} {'p50 µs':>8} {'p99 µs':>8}",
+        end="",
+    )
     print(f" {'p99.9 µs':>9} {'server µs/req':>13} {'ours/it':>8}")
     for request in options.requests:
         for connections in options.connections:
