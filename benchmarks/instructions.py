@@ -201,7 +201,8 @@ def main() -> None:
         if change > TOLERANCE:
             worse.append(name)
     if options.update:
-        BASELINE.write_text(json.dumps({"python": platform.python_version(), "units": units}))
+        text = json.dumps({"python": platform.python_version(), "units": units}, indent=2)
+        BASELINE.write_text(text + "\n")
     if options.check and worse:
         print(f"more instructions than before: {', '.join(worse)}")
         print("If that is what the change is worth: python benchmarks/instructions.py --update")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib
+import os
 import sys
 
 import peers
@@ -49,7 +50,8 @@ def main() -> None:
             print(row, flush=True)
             if not row.is_reached:
                 missed.append(row)
-    lines.append(f"# {len(missed)} goals missed")
+    load = "/".join(f"{each:.1f}" for each in os.getloadavg())
+    lines.append(f"# {len(missed)} goals missed; load average of the machine {load}")
     print(lines[-1])
     if not options.quick and not options.no_save:
         path = peers.HERE / "results" / f"{now:%Y-%m-%d-%H%M}-bench.txt"
