@@ -10,12 +10,12 @@ performance counter goes up by a microsecond each time it is read, hashes have a
 client sends on all its connections and reads from all. So a request costs the same number of
 instructions each time. The client's part, about a tenth, is in it; the kernel's is not.
 
-Interpreters differ, by version and by how they were compiled. So the figures are divided by that of
-a piece of Python that has nothing to do with us, measured in the same run: one unit is what its loop
-costs per turn. The baseline has these units for each version of Python that somebody measured.
+Interpreters differ, by version and by how they were compiled. So the figures are divided by that
+of a piece of Python that has nothing to do with us, measured in the same run: one unit is what its
+loop costs per turn. The baseline has these units for each version of Python that was measured.
 
-Runs of one interpreter differ by 0.1 %, the first one after a change, which writes byte code, by 1 %.
-Debian's 3.11.2 and a 3.11.7 compiled without profile-guided optimisation differ by 8 to 3 % in
+Runs of one interpreter differ by 0.1 %, the first after a change, which writes byte code, by 1 %.
+Debian's 3.11.2 and a 3.11.7 compiled without profile-guided optimisation differ by 3 to 8 % in
 instructions and by 1 to 7 % in units. Hence 5 % for a known version, 10 % for its neighbour.
 """
 
