@@ -110,7 +110,7 @@ def quantiles(taken: list[float]) -> str:
 
 def rows(effort: Effort) -> Iterator[Row]:
     """The line of the table that is about idle connections."""
-    count = 10_000 if effort.seconds >= 1 else 2_000
+    count = 10_000 if effort.seconds > 0.5 else 2_000
     with serving() as (process, port):
         _, _, grown = open_many(process, port, count)
     kib = grown / 1024

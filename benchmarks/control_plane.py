@@ -120,6 +120,7 @@ class LoopProbe(trio.abc.Instrument):
 
 def serve(pipe: Connection, directory: str | None) -> None:
     """Serve until the pipe says None; each other word begins or ends a measurement."""
+    logging.disable()  # this is a process of its own; topics that come and go are logged
     settings: dict[str, Any] = {"log_dirs": (directory,)} if directory else {"trio_in_memory": True}
     config = BrokerConfig(
         listeners=("PLAINTEXT://127.0.0.1:0", "CONTROLLER://127.0.0.1:0"),
