@@ -3,8 +3,9 @@
 #   make demo     a broker with traffic on both planes, and figures
 #   make test     every test, the conformance tests with real clients included
 #   make lint     what CI checks besides the tests
-#   make check    lint and test: what CI runs
-#   make bench    every benchmark, one after the other
+#   make check    lint and test; CI counts as well
+#   make bench    every benchmark with a goal, beside its peers, in one table
+#   make count    instructions per request, compared with the baseline; needs valgrind
 #
 # The virtual environment is .venv; its packages are pinned in constraints.txt.
 
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt --build-constraint constraints.txt
 
-.PHONY: demo test lint check bench clean
+.PHONY: demo test lint check bench count clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m trio_kafka_net demo
@@ -31,7 +32,10 @@ lint: $(VENV)/.development
 check: lint test
 
 bench: $(VENV)/.development
-	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	$(BIN)/python benchmarks/run.py $(BENCH_OPTIONS)
+
+count: $(VENV)/.development
+	$(BIN)/python benchmarks/instructions.py --check
 
 clean:
 	rm -rf $(VENV)

@@ -17,9 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import trio
+from pairs import Effort, Goal, Row
 
 from trio_kafka_net.broker_server import open_broker
 from trio_kafka_net.config import BrokerConfig
@@ -36,6 +38,19 @@ def main() -> None:
     report("opened in a running process", trio.run(opened_in_process, runs))
     megabytes = [kib / 1024 for _, kib in cold]
     print(f"{'resident memory':<30} median {statistics.median(megabytes):6.1f} MiB")
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """The lines of the table that are about the start."""
+    runs = effort.pairs + 2
+    cold = [cold_start() for _ in range(runs)]
+    opened = trio.run(opened_in_process, runs)
+    seconds, kib = (statistics.median(column) for column in zip(*cold, strict=True))
+    yield Row("cold start to the first Metadata", "ms", seconds * 1e3, goal=Goal(300, is_most=True))
+    opened_ms = statistics.median(opened) * 1e3
+    yield Row("a broker opened in a process", "ms", opened_ms, goal=Goal(10, is_most=True))
+    megabytes = kib * 1024 / 1e6
+    yield Row("resident memory of an idle broker", "MB", megabytes, goal=Goal(40, is_most=True))
 
 
 def report(name: str, seconds: list[float]) -> None:

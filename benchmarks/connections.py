@@ -21,12 +21,14 @@ import statistics
 import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from echo import compile_load
+from load import run_load
+from pairs import Effort, Goal, Row
 
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 FRAME = struct.pack(">i", 100) + b"x" * 100
@@ -106,29 +108,42 @@ def quantiles(taken: list[float]) -> str:
     return f"p50 {statistics.median(taken):7.0f} µs  p99 {p99:7.0f} µs  max {taken[-1]:7.0f} µs"
 
 
-def idle(process: subprocess.Popen[str], port: int, count: int) -> None:
-    """Open many connections and leave them alone."""
+def rows(effort: Effort) -> Iterator[Row]:
+    """The line of the table that is about idle connections."""
+    count = 10_000 if effort.seconds > 0.5 else 2_000
+    with serving() as (process, port):
+        _, _, grown = open_many(process, port, count)
+    kib = grown / 1024
+    yield Row(f"memory per idle connection, {count:,}", "KiB", kib, goal=Goal(6, is_most=True))
+
+
+def open_many(
+    process: subprocess.Popen[str], port: int, count: int
+) -> tuple[list[socket.socket], float, float]:
+    """Open connections; they, how long it took, and by how many bytes the server grew for each."""
     exchange(connect(port), FRAME)
     before = resident_bytes(process.pid)
     begin = time.perf_counter()
     clients = [connect(port) for _ in range(count)]
     exchange(clients[-1], FRAME)
     taken = time.perf_counter() - begin
-    grown = (resident_bytes(process.pid) - before) / count
+    return clients, taken, (resident_bytes(process.pid) - before) / count
+
+
+def idle(process: subprocess.Popen[str], port: int, count: int) -> None:
+    """Open many connections and leave them alone."""
+    clients, taken, grown = open_many(process, port, count)
     print(f"idle    {count} connections: {count / taken:,.0f} accepted/s, {grown:,.0f} bytes each")
     print(f"        a ping beside them   {quantiles(pings(port, 1))}")
     for client in clients:
         client.close()
 
 
-def active(port: int, load: str) -> None:
+def active(port: int) -> None:
     """A thousand connections that ask and wait."""
-    output = subprocess.run(
-        [load, "127.0.0.1", str(port), "1000", "100", "3"], check=True, capture_output=True
-    ).stdout
-    rate, p50, p99, p999 = (float(figure) for figure in output.split())
-    print(f"active  1000 connections: {rate:,.0f} req/s", end="")
-    print(f"  p50 {p50:.0f} µs  p99 {p99:.0f} µs  p99.9 {p999:.0f} µs")
+    run = run_load(port, 1000, FRAME, 3)
+    print(f"active  1000 connections: {run.rate:,.0f} req/s", end="")
+    print(f"  p50 {run.p50:.0f} µs  p99 {run.p99:.0f} µs  p99.9 {run.p999:.0f} µs")
 
 
 def beside(port: int, what: str, misbehave, count: int = 1) -> None:
@@ -201,6 +216,20 @@ def full_queue(port: int, seconds: float) -> None:
         client.close()
 
 
+@contextmanager
+def serving() -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The server's process and its port."""
+    process = subprocess.Popen(
+        [sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        yield process, int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait()
+
+
 def main() -> None:
     """Measure, or (``--serve``) be measured."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -210,23 +239,14 @@ def main() -> None:
     if options.serve:
         serve()
         return
-    process = subprocess.Popen(
-        [sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
+    with serving() as (process, port):
         idle(process, port, options.idle)
-        with tempfile.TemporaryDirectory() as directory:
-            active(port, compile_load(directory))
+        active(port)
         print(f"flood   ping alone           {quantiles(pings(port, 3))}")
         beside(port, "beside a flood", flood)
         print(f"reader  ping alone           {quantiles(pings(port, 3))}")
         beside(port, "beside 20 slow ones", slow_reader, count=20)
         full_queue(port, 10)
-    finally:
-        process.kill()
-        process.wait()
 
 
 if __name__ == "__main__":

@@ -37,6 +37,8 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from itertools import chain
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
@@ -45,6 +47,7 @@ from typing import Any
 
 import attrs
 import trio
+from pairs import Effort, Goal, Row
 
 from trio_kafka_net.broker_server import Broker, open_broker
 from trio_kafka_net.config import BrokerConfig
@@ -117,6 +120,7 @@ class LoopProbe(trio.abc.Instrument):
 
 def serve(pipe: Connection, directory: str | None) -> None:
     """Serve until the pipe says None; each other word begins or ends a measurement."""
+    logging.disable()  # this is a process of its own; topics that come and go are logged
     settings: dict[str, Any] = {"log_dirs": (directory,)} if directory else {"trio_in_memory": True}
     config = BrokerConfig(
         listeners=("PLAINTEXT://127.0.0.1:0", "CONTROLLER://127.0.0.1:0"),
@@ -443,25 +447,15 @@ def show(rounds: list[Round]) -> None:
     print(f"data plane: {statistics.median(x.rate for x in rounds):,.0f} requests/s")
 
 
-def main() -> None:
-    """Start the processes, print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--directory", type=Path, help="where the broker writes")
-    options = parser.parse_args()
-    directory = options.directory and options.directory / f"control-plane-{os.getpid()}"
+@contextmanager
+def serving(directory: str | None = None) -> Iterator[tuple[Connection, dict[str, int]]]:
+    """The broker's pipe and {plane: port}."""
     pipe, theirs = SPAWN.Pipe()
-    arguments = (theirs, directory and str(directory))
-    broker = SPAWN.Process(target=serve, args=arguments, daemon=True)
+    broker = SPAWN.Process(target=serve, args=(theirs, directory), daemon=True)
     broker.start()
     theirs.close()  # so that its end is seen here
     try:
-        ports = pipe.recv()
-        with ProcessPoolExecutor(2, SPAWN) as pool:
-            rounds = [measure(pipe, ports, pool, options.seconds) for _ in range(options.rounds)]
-        print(f"# Python {platform.python_version()}, {os.cpu_count()} CPUs, {len(rounds)} rounds")
-        show(rounds)
+        yield pipe, pipe.recv()
         pipe.send(None)
         broker.join(30)
     finally:
@@ -469,6 +463,43 @@ def main() -> None:
         broker.join()
         if directory:
             shutil.rmtree(directory, ignore_errors=True)
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """The line of the table that is about the planes."""
+    logging.disable()  # elections that are not needed are logged
+    try:
+        with serving() as (pipe, ports), ProcessPoolExecutor(2, SPAWN) as pool:
+            count = max(1, effort.pairs // 2)
+            seconds = max(4, 4 * effort.seconds)  # fewer answers have no p99
+            rounds = [measure(pipe, ports, pool, seconds) for _ in range(count)]
+    finally:
+        logging.disable(logging.NOTSET)
+    figures = [
+        tuple(
+            quantile(sorted(chain.from_iterable(taken.values())), 0.99)
+            for taken in (each.control, each.data)
+        )
+        for each in rounds
+    ]
+    control, data = (statistics.median(column) for column in zip(*figures, strict=True))
+    ratio = statistics.median(control / data for control, data in figures)
+    what = "control plane's p99 beside a full data plane"
+    yield Row(what, "ms", control, "data p99", data, ratio, Goal(GOAL, is_most=True))
+
+
+def main() -> None:
+    """Start the processes, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--directory", type=Path, help="where the broker writes")
+    options = parser.parse_args()
+    directory = options.directory and str(options.directory / f"control-plane-{os.getpid()}")
+    with serving(directory) as (pipe, ports), ProcessPoolExecutor(2, SPAWN) as pool:
+        rounds = [measure(pipe, ports, pool, options.seconds) for _ in range(options.rounds)]
+    print(f"# Python {platform.python_version()}, {os.cpu_count()} CPUs, {len(rounds)} rounds")
+    show(rounds)
 
 
 if __name__ == "__main__":

@@ -1,35 +1,36 @@
 """Echo through the whole pipeline, beside asyncio's streams and a bare asyncio.Protocol.
 
-    python benchmarks/echo.py [--pairs 3] [--seconds 2] [--only 50x100]
+    python benchmarks/echo.py [--pairs 5] [--seconds 1.5] [--only 50x100]
 
 Ours runs a frame through acceptor, processor, request channel, handler, response channel and
-processor; the peers echo frames without any pipeline. Servers run one at a time, in turn, so
-that a drift of the machine hits all alike; quoted is the median ratio of the pairs. The load
-comes from one closed-loop client in C (benchmarks/load.c, compiled here with cc).
+processor; the peers echo frames without any pipeline. The load comes from one closed-loop client
+in C (benchmarks/load.c). 1x100 is the ping-pong of one connection.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import platform
 import statistics
 import struct
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Iterator
 
-HERE = Path(__file__).resolve().parent
+import attrs
+from load import Figures, run_load
+from pairs import Effort, Goal, Row, against_peers, alternately, machine
+from peers import Server
 
-# (connections, payload bytes, what the ratio to each peer shall be: streams, Protocol)
-SCENARIOS = (
-    (50, 100, 1.2, 0.9),
-    (500, 100, 1.5, 1.1),
-    (4, 65536, 1.0, None),
-    (2, 1_000_000, 1.2, None),
-)
+# {(connections, payload bytes): {peer: goal for the ratio of requests/s}}
+SCENARIOS: dict[tuple[int, int], dict[str, Goal]] = {
+    (50, 100): {"streams": Goal(1.2), "protocol": Goal(0.9)},
+    (500, 100): {"streams": Goal(1.5), "protocol": Goal(1.1)},
+    (4, 65_536): {"streams": Goal(1.0)},
+    (2, 1_000_000): {"streams": Goal(1.2)},
+    (1, 100): {},
+}
+PING_PONG = (1, 100)
 
 
 def serve_ours() -> None:
@@ -107,72 +108,92 @@ def serve_protocol() -> None:
 SERVERS = {"ours": serve_ours, "streams": serve_streams, "protocol": serve_protocol}
 
 
-def compile_load(directory: str) -> str:
-    """Compile the load generator; returns its path."""
-    program = os.path.join(directory, "load")
-    compiler = os.environ.get("CC", "cc")
-    subprocess.run([compiler, "-O2", "-o", program, str(HERE / "load.c")], check=True)
-    return program
+@attrs.frozen
+class Run:
+    """What one run measured."""
+
+    figures: Figures
+    cpu_us: float
+    """Of the server, per request."""
 
 
-def measure(load: str, server: str, connections: int, payload: int, seconds: float) -> list[float]:
-    """Requests per second and the latency quantiles (µs: p50, p99, p99.9) of one run."""
+def measure(name: str, connections: int, payload: int, seconds: float) -> Run:
+    """One server, fresh, one run."""
     process = subprocess.Popen(
-        [sys.executable, __file__, "--serve", server], stdout=subprocess.PIPE, text=True
+        [sys.executable, __file__, "--serve", name], stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
-        port = process.stdout.readline().strip()
-        arguments = [load, "127.0.0.1", port, str(connections), str(payload), str(seconds)]
-        output = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
-        return [float(figure) for figure in output.split()]
+        server = Server(name, int(process.stdout.readline()), process.pid)
+        frame = struct.pack(">i", payload) + b"x" * payload
+        figures = run_load(server.port, connections, frame, seconds)
+        return Run(figures, server.cpu_seconds() / figures.answered * 1e6)
     finally:
         process.kill()
         process.wait()
 
 
-def run(load: str, pairs: int, seconds: float, only: str | None) -> None:
-    """Every scenario, the servers in turn; one line each."""
-    print(f"# Python {platform.python_version()}, {os.cpu_count()} CPUs, {pairs} pairs")
+def rows(effort: Effort) -> Iterator[Row]:
+    """The lines of the table that are about echo."""
+    for (connections, payload), goals in SCENARIOS.items():
+        runs = alternately(
+            SERVERS,
+            effort.pairs,
+            lambda name: measure(name, connections, payload, effort.seconds),  # noqa: B023 - called here
+        )
+        if (connections, payload) == PING_PONG:
+            p50s = {name: [run.figures.p50 for run in each] for name, each in runs.items()}
+            goal = {"streams": Goal(1.5, is_most=True)}
+            yield from against_peers("echo, 1 connection, p50", "µs", p50s, goal)
+            continue
+        unit, per_request = ("req/s", 1.0) if payload < 10_000 else ("MB/s", payload / 1e6)
+        rates = {
+            name: [run.figures.rate * per_request for run in each] for name, each in runs.items()
+        }
+        yield from against_peers(f"echo, {connections} × {payload:,} B", unit, rates, goals)
+
+
+def table(pairs: int, seconds: float, only: str | None) -> None:
+    """Every scenario, one line for each server."""
+    print(f"# {machine()}; {pairs} rounds of {seconds:g} s")
     print(
-        f"{'scenario':>14} {'server':>9} {'req/s':>9} {'MB/s':>8} {'p50 µs':>8} {'p99 µs':>9}",
+        f"{'scenario':>10} {'server':>9} {'req/s':>8} {'MB/s':>8} {'p50 µs':>8} {'p99 µs':>8}",
         end="",
     )
-    print(f" {'ours/it':>8} {'goal':>5}")
-    for connections, payload, *goals in SCENARIOS:
+    print(f" {'p99.9 µs':>9} {'server µs/req':>13} {'ours/it':>8}")
+    for connections, payload in SCENARIOS:
         name = f"{connections}x{payload}"
         if only not in (None, name):
             continue
-        results: dict[str, list[list[float]]] = {server: [] for server in SERVERS}
-        for _ in range(pairs):
-            for server, figures in results.items():
-                figures.append(measure(load, server, connections, payload, seconds))
-        for server, goal in zip(SERVERS, [None, *goals], strict=True):
-            rate, p50, p99, _ = (
-                statistics.median(column) for column in zip(*results[server], strict=True)
-            )
+        runs = alternately(
+            SERVERS,
+            pairs,
+            lambda server: measure(server, connections, payload, seconds),  # noqa: B023 - called here
+        )
+        for server, each in runs.items():
+            figures = [attrs.astuple(run.figures) for run in each]
+            rate, p50, p99, p999, _ = map(statistics.median, zip(*figures, strict=True))
             ratio = statistics.median(
-                mine[0] / theirs[0]
-                for mine, theirs in zip(results["ours"], results[server], strict=True)
+                mine.figures.rate / theirs.figures.rate
+                for mine, theirs in zip(runs["ours"], each, strict=True)
             )
-            line = f"{name:>14} {server:>9} {rate:9.0f} {rate * payload / 1e6:8.1f}"
-            line += f" {p50:8.0f} {p99:9.0f} {ratio:8.2f} {goal or '-':>5}"
-            print(line, flush=True)
+            cpu_us = statistics.median(run.cpu_us for run in each)
+            print(f"{name:>10} {server:>9} {rate:8.0f} {rate * payload / 1e6:8.1f}", end="")
+            print(f" {p50:8.0f} {p99:8.0f} {p999:9.0f} {cpu_us:13.1f} {ratio:8.2f}", flush=True)
 
 
 def main() -> None:
     """Measure, or (``--serve``) be one of the measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", choices=SERVERS)
-    parser.add_argument("--pairs", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--only", help="one scenario, as 50x100")
     options = parser.parse_args()
     if options.serve:
         SERVERS[options.serve]()
-        return
-    with tempfile.TemporaryDirectory() as directory:
-        run(compile_load(directory), options.pairs, options.seconds, options.only)
+    else:
+        table(options.pairs, options.seconds, options.only)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,254 @@
+"""Records of 1 KB in large batches, written with acks=all and read back, through librdkafka.
+
+    python benchmarks/bulk.py [--pairs 5] [--megabytes 300] [--servers ours,tansu]
+                              [--codecs none,lz4] [--partitions 1,12] [--clients 1,4]
+
+Every client is a process of its own. MB are of record values, before compression, by the clock on
+the wall from the first record to the last acknowledgement, or the last record read. Beside it what
+clients and server worked for a GB: with two processors the server has one of them at most, and
+whoever works longer per GB is the limit. The figures of the fastest broker show how fast
+librdkafka, with Python at its end, can be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import attrs
+import frames
+import peers
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from pairs import Effort, Goal, Row, against_peers, alternately, machine
+
+VALUE_BYTES = 1000
+BATCH_BYTES = 1_000_000
+MEGABYTES = 300
+CHUNK = 1000
+"""Records handed to librdkafka, or taken from it, in one call."""
+LONGEST_SECONDS = 120
+
+
+@attrs.frozen
+class Work:
+    """What clients do to a broker."""
+
+    codec: str = "none"
+    partitions: int = 1
+    clients: int = 1
+    megabytes: int = MEGABYTES
+
+    def __str__(self) -> str:
+        return f"{self.codec}, {self.partitions} partitions, {self.clients} clients"
+
+
+@attrs.frozen
+class Figures:
+    """One direction of one run."""
+
+    rate: float
+    """MB/s."""
+    client_cpu: float
+    """Seconds that the clients worked for a GB."""
+    server_cpu: float
+
+
+# -- the clients, each in a process of its own ------------------------------------------------
+
+
+def values(records: int) -> list[bytes]:
+    """Values that compress about as well as JSON does: a half repeats, a half does not."""
+    import random
+
+    source = random.Random(7)
+    return [
+        source.randbytes(VALUE_BYTES // 2) + b"a field " * (VALUE_BYTES // 16)
+        for _ in range(min(records, 256))
+    ]
+
+
+def produce(port: int, codec: str, partitions: list[int], records: int) -> float:
+    """Write; seconds until everything is acknowledged."""
+    failures: list[str] = []
+    producer = Producer(
+        {
+            "bootstrap.servers": f"127.0.0.1:{port}",
+            "log_level": 3,
+            "acks": "all",
+            "compression.type": codec,
+            "linger.ms": 5,
+            "batch.size": BATCH_BYTES,
+            "batch.num.messages": 10_000,
+            "queue.buffering.max.messages": 100_000,
+            "queue.buffering.max.kbytes": 200_000,
+            "error_cb": lambda error: failures.append(str(error)),
+        }
+    )
+    producer.list_topics(frames.TOPIC, 30)
+    chunk = [{"value": value} for value in (values(records) * (CHUNK // 256 + 1))[:CHUNK]]
+    begin = time.perf_counter()
+    sent = 0
+    while sent < records:
+        partition = partitions[(sent // CHUNK) % len(partitions)]
+        left = chunk
+        while left:
+            taken = producer.produce_batch(frames.TOPIC, left, partition=partition)
+            left = [message for message in left if "_error" in message] if taken < len(left) else []
+            for message in left:
+                del message["_error"]
+            producer.poll(0.005 if left else 0)
+        sent += CHUNK
+    if producer.flush(LONGEST_SECONDS) or failures:
+        raise RuntimeError(f"not everything was acknowledged: {failures[:1]}")
+    return time.perf_counter() - begin
+
+
+def consume(port: int, partitions: list[int], records: int) -> float:
+    """Read; seconds until the last record."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": f"127.0.0.1:{port}",
+            "log_level": 3,
+            "group.id": "bench",
+            "enable.auto.commit": False,
+            "fetch.message.max.bytes": 4 * BATCH_BYTES,
+            "fetch.max.bytes": 50_000_000,
+            "receive.message.max.bytes": 1_000_000_000,  # noida answers with all there is
+            "fetch.wait.max.ms": 100,
+            "queued.max.messages.kbytes": 200_000,
+            "queued.min.messages": 1_000_000,
+        }
+    )
+    consumer.list_topics(frames.TOPIC, 30)
+    begin = time.perf_counter()
+    consumer.assign([TopicPartition(frames.TOPIC, each, 0) for each in partitions])
+    read = 0
+    while read < records:
+        messages = consumer.consume(CHUNK, 1.0)
+        if time.perf_counter() - begin > LONGEST_SECONDS:
+            raise RuntimeError(f"{read} of {records} records came")
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                raise KafkaException(error)
+        read += len(messages)
+    taken = time.perf_counter() - begin
+    consumer.close()
+    return taken
+
+
+def be_client(arguments: list[str]) -> None:
+    """Do one thing and print how long it and the processor took."""
+    direction, port, codec, partitions, records = arguments
+    numbers = [int(each) for each in partitions.split(",")]
+    if direction == "produce":
+        taken = produce(int(port), codec, numbers, int(records))
+    else:
+        taken = consume(int(port), numbers, int(records))
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps([taken, used.ru_utime + used.ru_stime]))
+
+
+# -- what starts them ---------------------------------------------------------------------------
+
+
+def run_clients(server: peers.Server, direction: str, work: Work) -> Figures:
+    """All clients at once, each with its share of partitions and records."""
+    records = work.megabytes * 1_000_000 // VALUE_BYTES // work.clients // CHUNK * CHUNK
+    before = server.cpu_seconds()
+    clients = []
+    for number in range(work.clients):
+        if work.partitions >= work.clients:
+            mine = range(number, work.partitions, work.clients)
+        else:
+            mine = range(work.partitions)
+        partitions = ",".join(map(str, mine))
+        arguments = [direction, str(server.port), work.codec, partitions, str(records)]
+        command = [sys.executable, __file__, "--client", *arguments]
+        clients.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    outputs = [client.communicate()[0] for client in clients]
+    if any(client.returncode for client in clients):
+        raise RuntimeError(f"{direction} at {server.name} failed")
+    taken, worked = zip(*map(json.loads, outputs), strict=True)
+    gigabytes = records * work.clients * VALUE_BYTES / 1e9
+    return Figures(
+        gigabytes * 1000 / max(taken),
+        sum(worked) / gigabytes,
+        (server.cpu_seconds() - before) / gigabytes,
+    )
+
+
+def measure(name: str, work: Work) -> tuple[Figures, Figures]:
+    """One broker, fresh: everything written, then read."""
+    with peers.running(name) as server:
+        frames.create_topic(server, work.partitions)
+        return run_clients(server, "produce", work), run_clients(server, "consume", work)
+
+
+def contestants() -> list[str]:
+    """The brokers that can do this; nafka keeps records in a data base, one by one."""
+    return ["ours", *(name for name in peers.available() if name != "nafka")]
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """The lines of the table that are about bulk."""
+    work = Work(megabytes=int(MEGABYTES * min(1, effort.seconds)))
+    runs = alternately(contestants(), effort.pairs, lambda name: measure(name, work))
+    for index, direction in enumerate(("produce", "consume")):
+        rates = {name: [each[index].rate for each in runs] for name, runs in runs.items()}
+        goals = dict.fromkeys(rates, Goal(1.0))
+        yield from against_peers(f"{direction}, 1 KB records, librdkafka", "MB/s", rates, goals)
+
+
+def table(options: argparse.Namespace) -> None:
+    """Every combination."""
+    brokers = options.servers or contestants()
+    print(f"# {machine()}; {options.pairs} rounds of {options.megabytes} MB; {peers.versions()}")
+    print(f"{'':<34} {'':>7} {'broker':>6} {'MB/s':>6} {'clients s/GB':>12}", end="")
+    print(f" {'server s/GB':>11} {'ours/it':>8}")
+    for codec in options.codecs:
+        for partitions in options.partitions:
+            for clients in options.clients:
+                work = Work(codec, int(partitions), int(clients), options.megabytes)
+                runs = alternately(brokers, options.pairs, lambda name: measure(name, work))  # noqa: B023 - called here
+                show(work, runs)
+
+
+def show(work: Work, runs: dict[str, list[tuple[Figures, Figures]]]) -> None:
+    """The lines of one combination."""
+    first = next(iter(runs))
+    for index, direction in enumerate(("produce", "consume")):
+        for name, each in runs.items():
+            figures = [attrs.astuple(run[index]) for run in each]
+            rate, client, server = map(statistics.median, zip(*figures, strict=True))
+            ratio = statistics.median(
+                mine[index].rate / theirs[index].rate
+                for mine, theirs in zip(runs[first], each, strict=True)
+            )
+            print(f"{work!s:<34} {direction:>7} {name:>6} {rate:6.0f} {client:12.2f}", end="")
+            print(f" {server:11.2f} {ratio:8.2f}", flush=True)
+
+
+def main() -> None:
+    """Print the table, or (``--client``) be a client."""
+    if sys.argv[1:2] == ["--client"]:
+        be_client(sys.argv[2:])
+        return
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--megabytes", type=int, default=MEGABYTES)
+    parser.add_argument("--servers", type=lambda text: text.split(","))
+    parser.add_argument("--codecs", type=lambda text: text.split(","), default=["none", "lz4"])
+    parser.add_argument("--partitions", type=lambda text: text.split(","), default=["1", "12"])
+    parser.add_argument("--clients", type=lambda text: text.split(","), default=["1", "4"])
+    table(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
