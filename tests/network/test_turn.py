@@ -126,7 +126,7 @@ async def test_a_processor_takes_one_response_in_a_turn_that_is_over(turn, nurse
     monkeypatch.setattr(
         processor,
         "_apply",
-        lambda response: taken.append((turn.number, bytes(response.request.payload))),
+        lambda response, now_ns: taken.append((turn.number, bytes(response.request.payload))),
     )
     for request in requests(10, processor):
         processor.enqueue_response(SendResponse(request, BytesSend(b"")))

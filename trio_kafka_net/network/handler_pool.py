@@ -194,9 +194,11 @@ class RequestHandlerPool:
         # The one place where a request ends, whatever its handler did. No checkpoint unless the
         # handler makes one.
         request.dequeue_time_ns = perf_counter_ns()
+        request.hold_answer()
         try:
             outcome = self._handle(request)
             if outcome is not None:
+                request.let_answer_go()
                 await outcome
         except (FatalExitError, MemoryError):
             raise

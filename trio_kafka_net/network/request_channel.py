@@ -15,6 +15,10 @@ none to send, or the connection is gone. Either may be the last: a client can va
 request is queued, handled or parked, and a handler may go on after it has answered. Whoever lets
 go last finishes the request, and the finishing consumes the observer; so a request is reported
 once, whatever happened to it, and an ending that nobody thought of cannot report it twice.
+
+When an answer goes to the Processor. At once, if the handler waits for anything; else when the
+handler has returned, a moment later. The Processor may write the answer and read the next request
+there and then, and nothing of this one, its memory and its report, shall be left over by that time.
 """
 
 from __future__ import annotations
@@ -56,6 +60,8 @@ class Request:
     """
 
     __slots__ = (
+        "_held_answer",
+        "_holds_answer",
         "_is_with_connection",
         "_is_with_handlers",
         "_on_finished",
@@ -85,6 +91,8 @@ class Request:
         self._pool_bytes = 0
         self._is_with_connection = True
         self._is_with_handlers = False
+        self._holds_answer = False
+        self._held_answer: Response | None = None
         self._on_finished: OnFinished | None = None
         self.is_answered = False
         """Whether its one final response has been given."""
@@ -153,14 +161,36 @@ class Request:
         """Allow the next request to be read once the response is out."""
         self.connection.processor.enqueue_response(EndThrottlingResponse(self))
 
+    def hold_answer(self) -> None:
+        """Keep the answer until ``leave_handlers`` or ``let_answer_go``."""
+        self._holds_answer = True
+
+    def let_answer_go(self) -> None:
+        """Hand the answer over when it is given, and at once if it was; nothing holds it any more.
+
+        Raises:
+            FatalExitError, MemoryError: acting on the answer raised one.
+        """
+        self._holds_answer = False
+        answer, self._held_answer = self._held_answer, None
+        if answer is not None:
+            self.connection.processor.enqueue_response(answer)
+
     def leave_handlers(self) -> None:
-        """No handler has to do with it any more; its memory is given back, once."""
+        """No handler has to do with it any more; its memory is given back, once.
+
+        Raises:
+            FatalExitError, MemoryError: acting on the answer raised one.
+        """
         self._is_with_handlers = False
         pool, self.pool = self.pool, None
         if pool is not None:
             pool.release(self._pool_bytes)
-        if self._on_finished is not None and not self._is_with_connection:
-            self._finish()
+        if not self._is_with_connection:
+            if self._on_finished is not None:
+                self._finish()
+        elif self._holds_answer:
+            self.let_answer_go()
 
     def leave_connection(self) -> None:
         """Its connection is done with it, or closed; a second call reports nothing."""
@@ -194,7 +224,10 @@ class Request:
         self.response_complete_time_ns = now
         if not self.local_complete_time_ns:
             self.local_complete_time_ns = now
-        self.connection.processor.enqueue_response(response)
+        if self._holds_answer:
+            self._held_answer = response
+        else:
+            self.connection.processor.enqueue_response(response)
 
     def __repr__(self) -> str:
         size = len(self.payload)
@@ -225,6 +258,14 @@ class CloseConnectionResponse:
 
 
 @attrs.define(eq=False)
+class FailedResponse:
+    """A step of answering failed; the connection is to be closed by its Processor."""
+
+    request: Request
+    error: Exception
+
+
+@attrs.define(eq=False)
 class StartThrottlingResponse:
     """Not a final response: the connection stays muted until the matching end."""
 
@@ -242,6 +283,7 @@ Response = (
     SendResponse
     | NoOpResponse
     | CloseConnectionResponse
+    | FailedResponse
     | StartThrottlingResponse
     | EndThrottlingResponse
 )
