@@ -1,13 +1,13 @@
 """The channel between Processors and request handlers, and what travels through it.
 
-Towards the handlers: a bounded memory channel of requests, one per plane. Back: the response
-channel of the Processor that owns the connection.
+Towards the handlers: a bounded queue of requests, one per plane. Back: the response channel of the
+Processor that owns the connection.
 
 What is different from Kafka, on purpose. There a network thread blocks when the request queue is
 full, and with it every other connection of that thread. Here the request that found no room
 waits at the side, in the order of arrival, and only its own connection waits with it: it is
-muted anyway. The side queue is bounded by the number of connections, one request each, and a
-request moves into the channel as soon as a handler takes one out.
+muted anyway. What waits at the side is bounded by the number of connections, one request each,
+and a request moves into the channel as soon as a handler takes one out.
 
 When a request is over. Two parties hold it: the handlers, from ``put`` on until its handler is
 done with it (or the queue is cleared), and its connection, until the response is out, or there is
@@ -304,35 +304,41 @@ class RequestChannelStatistics:
 class RequestChannel:
     """The request queue of one plane.
 
+    A queue and the handlers that wait at it, instead of trio's memory channel, because of how
+    handlers are woken: a memory channel wakes one for every request, here one is woken for as many
+    as come before it runs. It takes them one after the other, and calls the next handler
+    (``pass_on``) when it is about to wait in the middle of one.
+
     Source: Kafka ``RequestChannel``.
     """
 
     def __init__(self, capacity: int, on_finished: OnFinished | None = None) -> None:
         """Queue up to ``capacity`` requests; ``on_finished`` is told the end of each."""
         self._on_finished = on_finished
-        self._send_channel, self._receive_channel = trio.open_memory_channel[Request](capacity)
         self._capacity = capacity
-        self._waiting: deque[Request] = deque()
+        # All requests; those beyond the capacity are the ones that wait at the side.
+        self._requests: deque[Request] = deque()
+        self._takers = trio.lowlevel.ParkingLot()
+        self._is_waking = False  # a taker was woken and has not run yet
 
     def put(self, request: Request) -> None:
         """Queue a request; never blocks, see the top of this file."""
         request._is_with_handlers = True
         request._on_finished = self._on_finished
-        try:
-            self._send_channel.send_nowait(request)
-        except trio.WouldBlock:
-            # Nobody overtakes: while one waits, the channel is full, see _admit.
-            self._waiting.append(request)
+        self._requests.append(request)
+        if not self._is_waking:
+            self._wake_one()
 
     async def get(self) -> Request:
         """The next request, in the order of arrival.
 
         Cancellation: takes nothing.
+        Checkpoints: none if there is a request.
         """
-        request = await self._receive_channel.receive()
-        if self._waiting:
-            self._admit()
-        return request
+        while not self._requests:
+            await self._takers.park()
+            self._is_waking = False
+        return self._requests.popleft()
 
     def get_nowait(self) -> Request:
         """The next request if there is one.
@@ -340,31 +346,30 @@ class RequestChannel:
         Raises:
             trio.WouldBlock: there is none.
         """
-        request = self._receive_channel.receive_nowait()
-        if self._waiting:
-            self._admit()
-        return request
+        if not self._requests:
+            raise trio.WouldBlock
+        return self._requests.popleft()
+
+    def pass_on(self) -> None:
+        """Have somebody else take the next request: the caller is busy, or leaves."""
+        if self._requests and not self._is_waking:
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        if self._takers:
+            self._is_waking = True
+            self._takers.unpark()
 
     def clear(self) -> None:
         """Drop every request, unanswered, because the plane ends.
 
         Source: Kafka ``RequestChannel.clear``.
         """
-        while True:
-            try:
-                self.get_nowait().leave_handlers()
-            except trio.WouldBlock:
-                return
+        while self._requests:
+            self._requests.popleft().leave_handlers()
 
     def statistics(self) -> RequestChannelStatistics:
         """How full it is."""
-        queued = self._send_channel.statistics().current_buffer_used
-        return RequestChannelStatistics(queued, self._capacity, len(self._waiting))
-
-    def _admit(self) -> None:
-        while self._waiting:
-            try:
-                self._send_channel.send_nowait(self._waiting[0])
-            except trio.WouldBlock:
-                return
-            self._waiting.popleft()
+        count = len(self._requests)
+        queued = min(count, self._capacity)
+        return RequestChannelStatistics(queued, self._capacity, count - queued)
