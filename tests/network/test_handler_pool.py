@@ -173,3 +173,32 @@ async def test_one_handler_does_not_take_requests_it_cannot_run_yet(nursery):
     await trio.testing.wait_all_tasks_blocked()
     assert all(responses for _, responses in others)
     gate.set()
+
+
+async def test_one_handler_is_woken_for_many_requests_and_calls_others_when_it_waits(nursery):
+    """All that came before it ran, in their order, and none is left to a handler that waits."""
+    channel = RequestChannel(2)
+    ran: list[tuple[bytes, object]] = []
+    gate = trio.Event()
+
+    def handle(item: Request):
+        ran.append((bytes(item.payload), trio.lowlevel.current_task()))
+        return wait(item) if item.payload == b"wait" else answer(item)
+
+    async def wait(item: Request) -> None:
+        await gate.wait()
+        answer(item)
+
+    pool = RequestHandlerPool(channel, handle, 4)
+    await nursery.start(pool.run)
+    await trio.testing.wait_all_tasks_blocked()
+    for payload in (b"1", b"2", b"wait", b"3", b"wait", b"4"):
+        channel.put(request(payload)[0])
+    await trio.testing.wait_all_tasks_blocked()
+    assert [b"1", b"2", b"wait", b"3", b"wait", b"4"] == [payload for payload, _ in ran]
+    first, second, third = dict.fromkeys(task for _, task in ran)
+    assert [first, first, first, second, second, third] == [task for _, task in ran]
+    assert (2, 2) == (pool.statistics().idle, pool.statistics().running)
+    gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert 4 == pool.statistics().idle

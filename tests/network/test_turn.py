@@ -134,7 +134,7 @@ async def test_a_processor_takes_one_response_in_a_turn_that_is_over(turn, nurse
     monkeypatch.setattr(
         processor,
         "_apply",
-        lambda response: taken.append((turn.number, bytes(response.request.payload))),
+        lambda response, now_ns: taken.append((turn.number, bytes(response.request.payload))),
     )
     for request in requests(10, processor):
         processor.enqueue_response(SendResponse(request, BytesSend(b"")))
@@ -182,7 +182,7 @@ async def test_a_processor_rests_for_seven_turns_and_takes_one_response(
 ):
     taken: list[int] = []
     processor = a_processor([], giving_way)
-    monkeypatch.setattr(processor, "_apply", lambda response: taken.append(giving_way.number))
+    monkeypatch.setattr(processor, "_apply", lambda response, _: taken.append(giving_way.number))
     for request in requests(5, processor):
         processor.enqueue_response(SendResponse(request, BytesSend(b"")))
     nursery.start_soon(processor._take_responses)
@@ -194,10 +194,10 @@ async def test_a_processor_rests_for_seven_turns_and_takes_one_response(
 async def test_a_response_that_is_held_in_a_rest_is_not_lost_when_the_processor_ends(monkeypatch):
     taken: list[bytes] = []
     turn = Turn()
-    turn.is_rest = True
+    turn.is_rest, turn.ends_ns = True, OVER
     processor = a_processor([], turn)
     monkeypatch.setattr(
-        processor, "_apply", lambda response: taken.append(bytes(response.request.payload))
+        processor, "_apply", lambda response, _: taken.append(bytes(response.request.payload))
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(processor._take_responses)

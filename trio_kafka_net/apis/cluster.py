@@ -37,7 +37,6 @@ from trio_kafka_net.broker.metadata_cache import (
     validate_topic_name,
 )
 from trio_kafka_net.errors import KafkaError
-from trio_kafka_net.protocol.api_keys import ApiKey
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from trio_kafka_net.protocol.messages.describe_cluster import (
@@ -95,7 +94,7 @@ def api_versions(ctx: RequestContext, request: ApiVersionsRequest) -> ApiVersion
         connection.client_software_name = name
         connection.client_software_version = version
     return ApiVersionsResponse(
-        api_keys=[_range(api) for api in ctx.apis.values()],
+        api_keys=[api.advertised for api in ctx.apis.values()],
         supported_features=[
             ApiVersionsResponse.SupportedFeatureKey(
                 name=each.name, min_version=each.level, max_version=each.level
@@ -114,16 +113,7 @@ def api_versions(ctx: RequestContext, request: ApiVersionsRequest) -> ApiVersion
 
 def unsupported_api_versions(api: Api) -> ApiVersionsResponse:
     """The answer, in version 0, to a version of ApiVersions that is not served (KIP-511)."""
-    return ApiVersionsResponse(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=[_range(api)])
-
-
-def _range(api: Api) -> ApiVersionsResponse.ApiVersion:
-    # librdkafka up to 2.8 takes Produce 0 as the sign that it may compress, and never sends it.
-    # Kafka 4 says so too, for that reason, and like here refuses versions 0 to 2 (KAFKA-18659).
-    min_version = 0 if api.key is ApiKey.PRODUCE else api.min_version
-    return ApiVersionsResponse.ApiVersion(
-        api_key=api.key, min_version=min_version, max_version=api.max_version
-    )
+    return ApiVersionsResponse(error_code=ErrorCode.UNSUPPORTED_VERSION, api_keys=[api.advertised])
 
 
 def metadata(

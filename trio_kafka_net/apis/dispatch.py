@@ -28,7 +28,7 @@ from trio_kafka_net.errors import (
     StorageError,
 )
 from trio_kafka_net.network.connection import Connection, DisconnectCause
-from trio_kafka_net.network.framing import Send
+from trio_kafka_net.network.framing import BytesSend, Send
 from trio_kafka_net.network.handler_pool import RequestHandlerPool
 from trio_kafka_net.network.request_channel import Request
 from trio_kafka_net.protocol.api_keys import ApiKey
@@ -198,7 +198,9 @@ class ApiDispatcher:
         request.response = response
         request.response_version = version
         out = response_header(api.key, version, request.correlation_id)
-        request.respond(Send(api.encoder(version)(response, out)))
+        pieces = api.encoder(version)(response, out)
+        # Records apart, a response is one piece; that is always so for the small ones.
+        request.respond(BytesSend(pieces[0]) if len(pieces) == 1 else Send(pieces))
 
     def _fail(self, request: KafkaRequest, message: Message, error: Exception) -> None:
         """Answer with the error response of the API.

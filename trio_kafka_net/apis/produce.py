@@ -34,6 +34,7 @@ import trio
 
 from trio_kafka_net.broker.log.cleaner import Pace
 from trio_kafka_net.broker.log.log_validator import check_keys
+from trio_kafka_net.broker.metadata_cache import INTERNAL_TOPICS
 from trio_kafka_net.broker.partition import ACKS_ALL, Partition
 from trio_kafka_net.errors import (
     CloseConnection,
@@ -66,8 +67,10 @@ _INLINE_RECORDS = 1000
 """Looked at without a checkpoint for their keys; about a millisecond."""
 _LOOKED_AT = struct.Struct(">h34xi")
 """Attributes and record count of a batch."""
-_LOOKED_AT_FROM = 21
+_ATTRIBUTES = struct.Struct(">h")
+_ATTRIBUTES_AT = 21
 _COMPRESSION_MASK = 0x07
+_TRANSACTIONAL_BIT = 0x10
 
 PartitionData = ProduceRequest.PartitionProduceData
 PartitionResponse = ProduceResponse.PartitionProduceResponse
@@ -182,7 +185,7 @@ class _Production:
         records = data.records
         if not isinstance(records, memoryview) or len(records) < HEADER_BYTES:
             return None
-        attributes, count = _LOOKED_AT.unpack_from(records, _LOOKED_AT_FROM)
+        attributes, count = _LOOKED_AT.unpack_from(records, _ATTRIBUTES_AT)
         # What a compressed batch comes to is not known before; a few bytes may be many.
         if count <= _INLINE_RECORDS and not attributes & _COMPRESSION_MASK:
             return None
@@ -220,30 +223,36 @@ class _Production:
     def _partition(self, name: str | None, index: int) -> Partition:
         if name is None:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
-        topic = self.ctx.broker.metadata.get_topic(name)
-        if topic is not None and topic.is_internal:
+        broker = self.ctx.broker
+        if name in INTERNAL_TOPICS and broker.metadata.get_topic(name) is not None:
             raise KafkaError(
                 ErrorCode.INVALID_TOPIC_EXCEPTION, f"Cannot append to internal topic {name}"
             )
-        return self.ctx.broker.replicas.partition_or_raise(name, index)
+        return broker.replicas.partition_or_raise(name, index)
 
     def _batches(self, data: PartitionData) -> memoryview:
         records = memoryview(b"") if data.records is None else data.records
         assert isinstance(records, memoryview)
         if len(records) >= HEADER_BYTES:
-            try:
-                header = parse_header(records)
-            except CorruptRecordError:
-                return records  # the log refuses it, and says why
-            if header.is_transactional:
-                raise KafkaError(ErrorCode.INVALID_TXN_STATE, "transactions are not served here")
-            codec = header.attributes & _COMPRESSION_MASK
-            if self.ctx.api_version < _ZSTD_SINCE and codec == Compression.ZSTD:
-                raise KafkaError(
-                    ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
-                    f"zstd needs Produce version {_ZSTD_SINCE}",
-                )
+            # The log looks at the whole header; here are two bits that depend on the request.
+            (attributes,) = _ATTRIBUTES.unpack_from(records, _ATTRIBUTES_AT)
+            if attributes & (_TRANSACTIONAL_BIT | _COMPRESSION_MASK):
+                self._check_attributes(attributes, records)
         return records
+
+    def _check_attributes(self, attributes: int, records: memoryview) -> None:
+        try:
+            parse_header(records)
+        except CorruptRecordError:
+            return  # the log refuses it, and says why
+        if attributes & _TRANSACTIONAL_BIT:
+            raise KafkaError(ErrorCode.INVALID_TXN_STATE, "transactions are not served here")
+        codec = attributes & _COMPRESSION_MASK
+        if self.ctx.api_version < _ZSTD_SINCE and codec == Compression.ZSTD:
+            raise KafkaError(
+                ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
+                f"zstd needs Produce version {_ZSTD_SINCE}",
+            )
 
     def _refuse(
         self, answer: PartitionResponse, error: KafkaError | StorageError, name: str | None

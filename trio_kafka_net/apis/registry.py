@@ -33,6 +33,7 @@ from trio_kafka_net.protocol.api_keys import (
 from trio_kafka_net.protocol.codec import Decoder, Encoder, decoder, encoder
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.message import Message
+from trio_kafka_net.protocol.messages.api_versions import ApiVersionsResponse
 
 from .context import RequestContext
 
@@ -98,8 +99,20 @@ class Api:
     function: Handler
     """The handler inside its interceptors."""
     error_response: ErrorResponse
+    advertised: ApiVersionsResponse.ApiVersion = attrs.field(init=False)
+    """What ApiVersions says of it."""
     _decoders: dict[int, Decoder[Message]] = attrs.field(factory=dict)
     _encoders: dict[int, Encoder[Message]] = attrs.field(factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        # librdkafka up to 2.8 takes Produce 0 as the sign that it may compress, and never sends
+        # it. Kafka 4 says so too, for that reason, and like here refuses versions 0 to 2
+        # (KAFKA-18659).
+        self.advertised = ApiVersionsResponse.ApiVersion(
+            api_key=self.key,
+            min_version=0 if self.key is ApiKey.PRODUCE else self.min_version,
+            max_version=self.max_version,
+        )
 
     def decoder(self, version: int) -> Decoder[Message]:
         """The decoder of ``version`` of the request."""

@@ -168,9 +168,13 @@ class RequestHandlerPool:
                 except trio.WouldBlock:
                     request = await self._wait_for_request()
                 self._served_turn = turn.number
-                await self._run_request(request)
+                rest = self._run_request(request)
+                if rest is not None:
+                    channel.pass_on()
+                    await self._finish_request(request, rest)
         finally:
             self._runnable -= 1
+            channel.pass_on()
 
     async def _wait_for_turn(self) -> None:
         # With empty hands: a request that a handler had meanwhile could wait for long, if others
@@ -192,28 +196,46 @@ class RequestHandlerPool:
             self._idle_since_ns -= idle_since
             self._idle_time_ns += perf_counter_ns() - idle_since
 
-    async def _run_request(self, request: Request) -> None:
-        # The one place where a request ends, whatever its handler did. No checkpoint unless the
-        # handler makes one.
+    def _run_request(self, request: Request) -> Awaitable[None] | None:
+        """Run a request as far as it goes without waiting; returns the rest."""
         request.dequeue_time_ns = perf_counter_ns()
+        request.hold_answer()
+        rest = None
         try:
-            outcome = self._handle(request)
-            if outcome is not None:
-                await outcome
-        except (FatalExitError, MemoryError):
-            raise
-        except CloseConnection as reason:
-            log.debug("%s: closing: %s", request.connection.connection_id, reason)
-            self._close(request, DisconnectCause.HANDLER)
-        except Exception:
-            log.exception("%r: its handler failed", request)
-            self._close(request, DisconnectCause.HANDLER_FAILED)
-        else:
+            rest = self._handle(request)
+            if rest is None and not request.is_answered:
+                self._close_unanswered(request)
+        except Exception as error:
+            self._close_failed(request, error)
+        finally:
+            if rest is None:
+                request.leave_handlers()
+        return rest
+
+    async def _finish_request(self, request: Request, rest: Awaitable[None]) -> None:
+        try:
+            request.let_answer_go()
+            await rest
             if not request.is_answered:
-                log.error("%r: its handler returned without an answer", request)
-                self._close(request, DisconnectCause.HANDLER_FAILED)
+                self._close_unanswered(request)
+        except Exception as error:
+            self._close_failed(request, error)
         finally:
             request.leave_handlers()
+
+    def _close_unanswered(self, request: Request) -> None:
+        log.error("%r: its handler returned without an answer", request)
+        self._close(request, DisconnectCause.HANDLER_FAILED)
+
+    def _close_failed(self, request: Request, error: Exception) -> None:
+        if isinstance(error, FatalExitError | MemoryError):
+            raise error
+        if isinstance(error, CloseConnection):
+            log.debug("%s: closing: %s", request.connection.connection_id, error)
+            self._close(request, DisconnectCause.HANDLER)
+        else:
+            log.error("%r: its handler failed", request, exc_info=error)
+            self._close(request, DisconnectCause.HANDLER_FAILED)
 
     @staticmethod
     def _close(request: Request, cause: DisconnectCause) -> None:

@@ -17,7 +17,8 @@ The parts of a request's way that must not be torn are marked ``no checkpoint``.
 
 Nothing in this file blocks on a queue: a full request channel holds the request at the side, and
 responses go into a channel without a bound, which in fact holds at most three entries per
-connection (start of throttling, response, end of throttling).
+connection (start of throttling, response, end of throttling). Most responses do not see it: whoever
+answers acts for the Processor, as long as the turn lasts and nobody waits before it.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from .processor_statistics import ProcessorCounters, ProcessorStatistics
 from .request_channel import (
     CloseConnectionResponse,
     EndThrottlingResponse,
+    FailedResponse,
     NoOpResponse,
     Request,
     RequestChannel,
@@ -122,6 +124,7 @@ class Processor:
         self._turn = Turn() if turn is None else turn
         self._next_index = 0
         self._now = 0.0
+        self._now_turn = -1
         self._is_draining = False
         self._running = trio.CancelScope()
         self._ended = trio.Event()
@@ -133,8 +136,7 @@ class Processor:
         )
         """Where an Acceptor puts connections for this Processor."""
         self._responses_in, self._responses = trio.open_memory_channel[Response](math.inf)
-        self.enqueue_response: Callable[[Response], None] = self._responses_in.send_nowait
-        """Hands over a response, from any task; never blocks."""
+        self._queued_responses = 0
 
     @property
     def connection_count(self) -> int:
@@ -154,7 +156,7 @@ class Processor:
     @property
     def response_queue_size(self) -> int:
         """Responses that wait to be taken."""
-        return self._responses_in.statistics().current_buffer_used
+        return self._queued_responses
 
     @property
     def is_ready(self) -> bool:
@@ -249,6 +251,7 @@ class Processor:
                 response = self._responses.receive_nowait()
             except trio.WouldBlock:
                 break
+            self._queued_responses -= 1
             response.request.connection.processor.enqueue_response(response)
 
     def _adopt(self, connection: Connection) -> None:
@@ -416,6 +419,40 @@ class Processor:
 
     # -- responses ----------------------------------------------------------------------------
 
+    def enqueue_response(self, response: Response) -> None:
+        """Hand over a response, from any task; never blocks, and no error of it comes out here.
+
+        It is acted on at once, unless another one waits before it or the turn is over: then it
+        is queued, and a task of the Processor takes it. The way through the queue costs a turn of
+        the event loop, which is most of what a client alone would wait for.
+
+        Raises:
+            FatalExitError, MemoryError: acting on it raised one.
+        """
+        started = perf_counter_ns()
+        if self._queued_responses or started >= self._turn.ends_ns:
+            self._queue_response(response)
+            return
+        if self._now_turn != self._turn.number:
+            self._look_at_clock()
+        try:
+            self._apply(response, started)
+        except (FatalExitError, MemoryError):
+            raise
+        except Exception as error:
+            # Not the failure of whoever answered: a task of this Processor meets it.
+            self._queue_response(FailedResponse(response.request, error))
+        self._counters.busy_time_ns += perf_counter_ns() - started
+
+    def _look_at_clock(self) -> None:
+        # Once a turn is enough: that is what trio itself calls now.
+        self._now_turn = self._turn.number
+        self._now = trio.current_time()
+
+    def _queue_response(self, response: Response) -> None:
+        self._queued_responses += 1
+        self._responses_in.send_nowait(response)
+
     async def _take_responses(self) -> None:
         receive, receive_nowait = self._responses.receive, self._responses.receive_nowait
         turn = self._turn
@@ -437,26 +474,29 @@ class Processor:
             self._counters.busy_time_ns += perf_counter_ns() - started
 
     def _act_on(self, response: Response) -> None:
+        self._queued_responses -= 1
         try:
-            self._apply(response)
+            if type(response) is FailedResponse:
+                raise response.error
+            self._apply(response, perf_counter_ns())
         except (FatalExitError, MemoryError):
             raise
         except Exception as error:
             self._fail(response.request.connection, error)
 
-    def _apply(self, response: Response) -> None:
+    def _apply(self, response: Response, now_ns: int) -> None:
         request = response.request
         connection = request.connection
-        if not connection.is_open:
+        if connection.cause is not None:
             return
         if type(response) is SendResponse:
-            request.response_dequeue_time_ns = perf_counter_ns()
+            request.response_dequeue_time_ns = now_ns
             self._send(connection, response.send)
         elif type(response) is NoOpResponse:
-            request.response_dequeue_time_ns = perf_counter_ns()
+            request.response_dequeue_time_ns = now_ns
             self._complete(connection)
         elif type(response) is CloseConnectionResponse:
-            request.response_dequeue_time_ns = perf_counter_ns()
+            request.response_dequeue_time_ns = now_ns
             self._set.close(connection, response.cause)
         elif type(response) is StartThrottlingResponse:
             connection.on(MuteEvent.THROTTLE_STARTED)

@@ -1,13 +1,13 @@
 """The channel between Processors and request handlers, and what travels through it.
 
-Towards the handlers: a bounded memory channel of requests, one per plane. Back: the response
-channel of the Processor that owns the connection.
+Towards the handlers: a bounded queue of requests, one per plane. Back: the response channel of the
+Processor that owns the connection.
 
 What is different from Kafka, on purpose. There a network thread blocks when the request queue is
 full, and with it every other connection of that thread. Here the request that found no room
 waits at the side, in the order of arrival, and only its own connection waits with it: it is
-muted anyway. The side queue is bounded by the number of connections, one request each, and a
-request moves into the channel as soon as a handler takes one out.
+muted anyway. What waits at the side is bounded by the number of connections, one request each,
+and a request moves into the channel as soon as a handler takes one out.
 
 When a request is over. Two parties hold it: the handlers, from ``put`` on until its handler is
 done with it (or the queue is cleared), and its connection, until the response is out, or there is
@@ -15,6 +15,10 @@ none to send, or the connection is gone. Either may be the last: a client can va
 request is queued, handled or parked, and a handler may go on after it has answered. Whoever lets
 go last finishes the request, and the finishing consumes the observer; so a request is reported
 once, whatever happened to it, and an ending that nobody thought of cannot report it twice.
+
+When an answer goes to the Processor. At once, if the handler waits for anything; else when the
+handler has returned, a moment later. The Processor may write the answer and read the next request
+there and then, and nothing of this one, its memory and its report, shall be left over by that time.
 """
 
 from __future__ import annotations
@@ -56,6 +60,8 @@ class Request:
     """
 
     __slots__ = (
+        "_held_answer",
+        "_holds_answer",
         "_is_with_connection",
         "_is_with_handlers",
         "_on_finished",
@@ -85,6 +91,8 @@ class Request:
         self._pool_bytes = 0
         self._is_with_connection = True
         self._is_with_handlers = False
+        self._holds_answer = False
+        self._held_answer: Response | None = None
         self._on_finished: OnFinished | None = None
         self.is_answered = False
         """Whether its one final response has been given."""
@@ -153,14 +161,36 @@ class Request:
         """Allow the next request to be read once the response is out."""
         self.connection.processor.enqueue_response(EndThrottlingResponse(self))
 
+    def hold_answer(self) -> None:
+        """Keep the answer until ``leave_handlers`` or ``let_answer_go``."""
+        self._holds_answer = True
+
+    def let_answer_go(self) -> None:
+        """Hand the answer over when it is given, and at once if it was; nothing holds it any more.
+
+        Raises:
+            FatalExitError, MemoryError: acting on the answer raised one.
+        """
+        self._holds_answer = False
+        answer, self._held_answer = self._held_answer, None
+        if answer is not None:
+            self.connection.processor.enqueue_response(answer)
+
     def leave_handlers(self) -> None:
-        """No handler has to do with it any more; its memory is given back, once."""
+        """No handler has to do with it any more; its memory is given back, once.
+
+        Raises:
+            FatalExitError, MemoryError: acting on the answer raised one.
+        """
         self._is_with_handlers = False
         pool, self.pool = self.pool, None
         if pool is not None:
             pool.release(self._pool_bytes)
-        if self._on_finished is not None and not self._is_with_connection:
-            self._finish()
+        if not self._is_with_connection:
+            if self._on_finished is not None:
+                self._finish()
+        elif self._holds_answer:
+            self.let_answer_go()
 
     def leave_connection(self) -> None:
         """Its connection is done with it, or closed; a second call reports nothing."""
@@ -194,7 +224,10 @@ class Request:
         self.response_complete_time_ns = now
         if not self.local_complete_time_ns:
             self.local_complete_time_ns = now
-        self.connection.processor.enqueue_response(response)
+        if self._holds_answer:
+            self._held_answer = response
+        else:
+            self.connection.processor.enqueue_response(response)
 
     def __repr__(self) -> str:
         size = len(self.payload)
@@ -225,6 +258,14 @@ class CloseConnectionResponse:
 
 
 @attrs.define(eq=False)
+class FailedResponse:
+    """A step of answering failed; the connection is to be closed by its Processor."""
+
+    request: Request
+    error: Exception
+
+
+@attrs.define(eq=False)
 class StartThrottlingResponse:
     """Not a final response: the connection stays muted until the matching end."""
 
@@ -242,6 +283,7 @@ Response = (
     SendResponse
     | NoOpResponse
     | CloseConnectionResponse
+    | FailedResponse
     | StartThrottlingResponse
     | EndThrottlingResponse
 )
@@ -262,38 +304,44 @@ class RequestChannelStatistics:
 class RequestChannel:
     """The request queue of one plane.
 
+    A queue and the handlers that wait at it, instead of trio's memory channel, because of how
+    handlers are woken: a memory channel wakes one for every request, here one is woken for as many
+    as come before it runs. It takes them one after the other, and calls the next handler
+    (``pass_on``) when it is about to wait in the middle of one.
+
     Source: Kafka ``RequestChannel``.
     """
 
     def __init__(self, capacity: int, on_finished: OnFinished | None = None) -> None:
         """Queue up to ``capacity`` requests; ``on_finished`` is told the end of each."""
         self._on_finished = on_finished
-        self._send_channel, self._receive_channel = trio.open_memory_channel[Request](capacity)
         self._capacity = capacity
-        self._waiting: deque[Request] = deque()
         self.received = 0
         """Requests that were ever put."""
+        # All requests; those beyond the capacity are the ones that wait at the side.
+        self._requests: deque[Request] = deque()
+        self._takers = trio.lowlevel.ParkingLot()
+        self._is_waking = False  # a taker was woken and has not run yet
 
     def put(self, request: Request) -> None:
         """Queue a request; never blocks, see the top of this file."""
         request._is_with_handlers = True
         request._on_finished = self._on_finished
         self.received += 1
-        try:
-            self._send_channel.send_nowait(request)
-        except trio.WouldBlock:
-            # Nobody overtakes: while one waits, the channel is full, see _admit.
-            self._waiting.append(request)
+        self._requests.append(request)
+        if not self._is_waking:
+            self._wake_one()
 
     async def get(self) -> Request:
         """The next request, in the order of arrival.
 
         Cancellation: takes nothing.
+        Checkpoints: none if there is a request.
         """
-        request = await self._receive_channel.receive()
-        if self._waiting:
-            self._admit()
-        return request
+        while not self._requests:
+            await self._takers.park()
+            self._is_waking = False
+        return self._requests.popleft()
 
     def get_nowait(self) -> Request:
         """The next request if there is one.
@@ -301,31 +349,30 @@ class RequestChannel:
         Raises:
             trio.WouldBlock: there is none.
         """
-        request = self._receive_channel.receive_nowait()
-        if self._waiting:
-            self._admit()
-        return request
+        if not self._requests:
+            raise trio.WouldBlock
+        return self._requests.popleft()
+
+    def pass_on(self) -> None:
+        """Have somebody else take the next request: the caller is busy, or leaves."""
+        if self._requests and not self._is_waking:
+            self._wake_one()
+
+    def _wake_one(self) -> None:
+        if self._takers:
+            self._is_waking = True
+            self._takers.unpark()
 
     def clear(self) -> None:
         """Drop every request, unanswered, because the plane ends.
 
         Source: Kafka ``RequestChannel.clear``.
         """
-        while True:
-            try:
-                self.get_nowait().leave_handlers()
-            except trio.WouldBlock:
-                return
+        while self._requests:
+            self._requests.popleft().leave_handlers()
 
     def statistics(self) -> RequestChannelStatistics:
         """How full it is."""
-        queued = self._send_channel.statistics().current_buffer_used
-        return RequestChannelStatistics(queued, self._capacity, len(self._waiting))
-
-    def _admit(self) -> None:
-        while self._waiting:
-            try:
-                self._send_channel.send_nowait(self._waiting[0])
-            except trio.WouldBlock:
-                return
-            self._waiting.popleft()
+        count = len(self._requests)
+        queued = min(count, self._capacity)
+        return RequestChannelStatistics(queued, self._capacity, count - queued)

@@ -220,11 +220,16 @@ class LogSegment:
         """
         if self.size == 0:
             return last_offset - self.base_offset > MAX_RELATIVE_OFFSET
+        config = self.config
         return (
-            self.size + size > self.config.segment_bytes
+            self.size + size > config.segment_bytes
             or last_offset - self.base_offset > MAX_RELATIVE_OFFSET
-            or self._waited_ms(max_timestamp) > self.config.max_segment_ms
-            or self._loaded_indexes().is_full(self.config.segment_index_bytes)
+            or self._waited_ms(max_timestamp) > config.max_segment_ms
+            # An index can only be too full for an entry that is about to be added.
+            or (
+                self._bytes_since_index_entry > config.index_interval_bytes
+                and self._loaded_indexes().is_full(config.segment_index_bytes)
+            )
         )
 
     def append(self, batch: RecordBatch) -> None:
