@@ -10,7 +10,7 @@ import trio
 from trio_kafka_net.monitor.http_client import (
     Address,
     HttpClient,
-    PageMissingError,
+    PageRefusedError,
     SourceError,
 )
 
@@ -131,7 +131,7 @@ async def test_a_kept_connection_that_is_gone_is_opened_again(server, client):
 async def test_a_page_that_is_missing_does_not_cost_the_connection(server, client):
     server.answers = [page("{}", "404 Not Found"), page("there")]
 
-    with pytest.raises(PageMissingError, match="has no page /connections"):
+    with pytest.raises(PageRefusedError, match="says 404 Not Found to /connections"):
         await client.get("/connections")
     assert b"there" == await client.get("/metrics")
     assert server.connections == 1

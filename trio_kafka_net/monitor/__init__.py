@@ -1,1 +1,1 @@
-"""The console monitor."""
+"""A screen that shows what a server does; it reads metrics and knows nothing else of it."""

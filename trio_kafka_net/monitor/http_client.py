@@ -17,6 +17,8 @@ import attrs
 import h11
 import trio
 
+from ..errors import TrioKafkaError
+
 DEFAULT_PORT: Final = 9404
 """Where a broker's figures are if nobody said otherwise."""
 DEFAULT_TIMEOUT_SECONDS: Final = 5.0
@@ -28,12 +30,12 @@ _CHUNK_BYTES = 64 * 1024
 _SCHEME = re.compile(r"^[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
-class SourceError(Exception):
+class SourceError(TrioKafkaError):
     """Figures could not be had; the text is one sentence for whoever looks at the screen."""
 
 
-class PageMissingError(SourceError):
-    """The server is there and well, but has no such page."""
+class PageRefusedError(SourceError):
+    """The server is there and well, but has no such page, or not for this question."""
 
 
 @attrs.frozen
@@ -111,7 +113,7 @@ class HttpClient:
             Its body.
 
         Raises:
-            PageMissingError: 404.
+            PageRefusedError: the answer is 4xx.
             SourceError: it cannot be had; the connection is closed.
 
         Cancellation: the connection is closed.
@@ -120,7 +122,7 @@ class HttpClient:
             with trio.fail_after(self._timeout):
                 return await self._get_perhaps_again(target)
         except BaseException as error:
-            if not isinstance(error, PageMissingError):
+            if not isinstance(error, PageRefusedError):
                 await self.aclose()
             if isinstance(error, SourceError) or not isinstance(error, Exception):
                 raise
@@ -165,11 +167,12 @@ class HttpClient:
             await self.aclose()
         else:
             self._http.start_next_cycle()
-        if response.status_code == 404:
-            raise PageMissingError(f"http://{self.address} has no page {target}")
-        if response.status_code != 200:
-            raise SourceError(f"http://{self.address} says {_status(response)} to {target}")
-        return body
+        if response.status_code == 200:
+            return body
+        refused = 400 <= response.status_code < 500
+        raise (PageRefusedError if refused else SourceError)(
+            f"http://{self.address} says {_status(response)} to {target}"
+        )
 
     async def _receive(self, stream: trio.SocketStream) -> tuple[h11.Response, bytes]:
         response: h11.Response | None = None

@@ -1,0 +1,105 @@
+"""Reading a page of metrics in Prometheus' text format.
+
+Own code, because a monitor reads the same few thousand lines every second: what varies is the
+number at the end of a line, so the text of the labels is taken apart once and remembered. Only
+samples are kept; comments (``# HELP``, ``# TYPE``) and timestamps say nothing that a screen shows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+
+from ..errors import TrioKafkaError
+
+Labels = tuple[tuple[str, str], ...]
+"""Pairs of name and value, in the order of the page."""
+
+Samples = Mapping[str, Mapping[Labels, float]]
+"""{name of the sample, ``_bucket`` and the like included: {its labels: its number}}."""
+
+REMEMBERED_LABELS: Final = 1 << 16
+"""Texts of labels that are kept taken apart: more than a page that is fit to be shown has."""
+
+_PAIR: Final = re.compile(
+    r'\s*([a-zA-Z_]\w*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)', re.ASCII | re.DOTALL
+)
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPED: Final = {"n": "\n", "\\": "\\", '"': '"'}
+
+
+class PageError(TrioKafkaError):
+    """What was read is no page of metrics, or no recording of one; nothing of it was used."""
+
+
+def parse_page(text: str) -> dict[str, dict[Labels, float]]:
+    """Every sample of a page.
+
+    Args:
+        text: in the Prometheus text format 0.0.4.
+
+    Raises:
+        PageError: a line that is neither a sample nor a comment.
+    """
+    samples: dict[str, dict[Labels, float]] = {}
+    for line in text.split("\n"):
+        if not line or line[0] == "#":
+            continue
+        head, brace, tail = line.rpartition("}")
+        name, _, labels = head.partition("{")
+        try:
+            if brace:
+                number = tail.split(None, 1)[0]
+                key = parse_labels(labels)
+            else:
+                fields = line.split()
+                if not fields or fields[0].startswith("#"):
+                    continue
+                name, number = fields[0], fields[1]
+                key = ()
+            value = float(number)
+        except (IndexError, ValueError):
+            raise PageError(f"not a line of a metrics page: {line[:80]!r}") from None
+        family = samples.get(name)
+        if family is None:
+            family = samples[name.strip()] = samples.get(name.strip(), {})
+        family[key] = value
+    return samples
+
+
+@lru_cache(maxsize=REMEMBERED_LABELS)
+def parse_labels(text: str) -> Labels:
+    """What stands between the braces, taken apart.
+
+    Raises:
+        ValueError: it is not a list of ``name="value"``.
+    """
+    pairs = []
+    position = 0
+    end = len(text)
+    while position < end:
+        match = _PAIR.match(text, position)
+        if match is None:
+            if text[position:].isspace():
+                break
+            raise ValueError(text[position:])
+        name, value = match.groups()
+        pairs.append((name, _ESCAPE.sub(_unescaped, value) if "\\" in value else value))
+        position = match.end()
+    return tuple(pairs)
+
+
+def format_labels(labels: Labels) -> str:
+    """The text that ``parse_labels`` takes apart."""
+    return ",".join(f'{name}="{_escape(value)}"' for name, value in labels)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    character = match[1]
+    return _ESCAPED.get(character, "\\" + character)
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
