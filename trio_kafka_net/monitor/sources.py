@@ -62,7 +62,7 @@ class Source(Protocol):
         """
 
 
-class EndOfRecording(Exception):  # noqa: N818 - an end is no error
+class EndOfRecording(Exception):
     """The recording has been shown to its end."""
 
 
@@ -82,9 +82,7 @@ class HttpSource:
         Raises:
             ValueError: ``address`` is none.
         """
-        self._client = HttpClient(
-            Address.parse(address) if isinstance(address, str) else address
-        )
+        self._client = HttpClient(Address.parse(address) if isinstance(address, str) else address)
         self.name = str(self._client.address)
         self._clock = clock
         self._server_is_ahead_s = 0.0
@@ -98,7 +96,7 @@ class HttpSource:
         page = (await self._client.get("/metrics")).decode("utf-8", "replace")
         taken = trio.current_time()
         documents = {}
-        for need in sorted(needs):
+        for need in sorted(needs, key=str):
             document = await self._document(need)
             if document is not None:
                 documents[need.name] = document
@@ -143,21 +141,73 @@ class Observatory(Protocol):
         """The page of metrics."""
 
     def connections(
-        self, *, sort: str, reverse: bool, limit: int, pattern: str | None
+        self, sort: str, reverse: bool, limit: int, pattern: str | None
     ) -> Mapping[str, Any]:
         """Connections, sorted and cut."""
 
     def tasks(self) -> Mapping[str, Any]:
         """What the event loop does."""
 
-    def log(self, *, level: str, limit: int) -> Mapping[str, Any]:
+    def log(self, level: str, limit: int) -> Mapping[str, Any]:
         """The latest log records."""
 
     def topic(self, name: str) -> Mapping[str, Any] | None:
-        """The partitions of a topic."""
+        """The partitions of a topic; None if there is no such topic."""
 
-    def groups(self, *, limit: int) -> Mapping[str, Any]:
+    def groups(self, limit: int) -> Mapping[str, Any]:
         """Consumer groups."""
 
     def group(self, name: str) -> Mapping[str, Any] | None:
-        """One consumer group."""
+        """One consumer group; None if there is no such group."""
+
+
+class InProcessSource:
+    """A broker in this process.
+
+    What takes long happens in a worker thread, because the event loop is the broker's.
+    """
+
+    is_live = True
+    shares_event_loop = True
+
+    def __init__(self, observatory: Observatory, *, name: str = "in this process") -> None:
+        """Look at a broker through its ``observatory``."""
+        self.name = name
+        self._observatory = observatory
+
+    def past(self) -> Iterable[Snapshot]:
+        """Nothing: a server tells what is."""
+        return ()
+
+    async def take(self, needs: Collection[Need]) -> Snapshot:
+        """See ``Source.take``; documents are those of the very moment."""
+        taken = trio.current_time()
+        page = self._observatory.exposition()
+        found = {need.name: self._document(need) for need in needs}
+        documents = {name: document for name, document in found.items() if document is not None}
+        parse = partial(Snapshot.parse, time=time.time(), taken=taken, documents=documents)
+        return await trio.to_thread.run_sync(parse, page.decode())
+
+    def _document(self, need: Need) -> Mapping[str, Any] | None:
+        query = dict(need.query)
+        observatory = self._observatory
+        match need.name:
+            case "connections":
+                return observatory.connections(
+                    query["sort"], query["reverse"] == "1", int(query["limit"]), query.get("filter")
+                )
+            case "tasks":
+                return observatory.tasks()
+            case "log":
+                return observatory.log(query["level"], int(query["limit"]))
+            case "topic":
+                return observatory.topic(query["name"])
+            case "groups":
+                return observatory.groups(int(query["limit"]))
+            case "group":
+                return observatory.group(query["name"])
+        return None
+
+    async def aclose(self) -> None:
+        """Nothing to let go of."""
+        await trio.lowlevel.checkpoint()
