@@ -114,12 +114,16 @@ class Picture:
             legacy_windows=False,
             _environ={},
         )
+        self.print(console)
+        return console.export_html(theme=self.colors, code_format=_PAGE)
+
+    def print(self, console: Console) -> None:
+        """To a terminal, where it stays; or to a file, without colours."""
         for line in self.lines:
-            text = Text(no_wrap=True, overflow="crop")
+            text = Text(no_wrap=True, overflow="ignore")
             for piece, role in line:
                 text.append(harmless(piece), Style.parse(self.styles[role]))
-            console.print(text, crop=False)
-        return console.export_html(theme=self.colors, code_format=_PAGE)
+            console.print(text, crop=False, soft_wrap=True)
 
     def text(self) -> str:
         """As lines of text, without blanks at their ends."""
