@@ -199,8 +199,8 @@ async def run(arguments: Arguments) -> int:
     recorder = _recorder(arguments)
     try:
         window = new_window(source)
-        format = _format(arguments)
-        if format == "tui":
+        output = _output(arguments)
+        if output == "tui":
             options = Options(
                 ui=ui,
                 theme=_theme(arguments),
@@ -209,9 +209,9 @@ async def run(arguments: Arguments) -> int:
                 count=arguments.count,
             )
             window = await run_monitor(source, options)
-        elif format in {"frame", "check"}:
+        elif output in {"frame", "check"}:
             await _sample(source, window, ui, arguments.interval, recorder)
-            _show(window, ui, arguments, is_check=format == "check")
+            _show(window, ui, arguments, is_check=output == "check")
         else:
             await run_stream(source, _stream_options(arguments, recorder), window, click.echo)
     finally:
@@ -253,7 +253,7 @@ def _recorder(arguments: Arguments) -> Recorder | None:
         raise click.UsageError(f"--record {arguments.record}: {error.strerror}") from error
 
 
-def _format(arguments: Arguments) -> str:
+def _output(arguments: Arguments) -> str:
     """What is written: tui, frame, check, plain or json."""
     if arguments.svg is not None or arguments.html is not None:
         return "frame"
@@ -299,7 +299,7 @@ def _theme(arguments: Arguments) -> Theme:
 
 def _stream_options(arguments: Arguments, recorder: Recorder | None) -> StreamOptions:
     return StreamOptions(
-        format="json" if _format(arguments) == "json" else "plain",
+        format="json" if _output(arguments) == "json" else "plain",
         interval_s=arguments.interval,
         count=1 if arguments.once or (arguments.check and not arguments.count) else arguments.count,
         with_header=not arguments.no_header,

@@ -59,7 +59,7 @@ _OBEYED: Final = (
 class Options:
     """How a monitor begins."""
 
-    ui: UiState = UiState()
+    ui: UiState = attrs.Factory(UiState)
     """What the screen shows first."""
     theme: Theme = THEMES["dark"]
     """What it looks like."""
