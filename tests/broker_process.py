@@ -51,6 +51,7 @@ class BrokerProcess:
                     *("--listener", f"PLAINTEXT://127.0.0.1:{data}"),
                     *("--control-plane-listener", f"CONTROLLER://127.0.0.1:{control}"),
                     *("--data-dir", str(self.data_dir)),
+                    *("--metrics", "off"),
                     *self.options,
                 ],
                 stdout=subprocess.PIPE,

@@ -3,7 +3,7 @@
 ::
 
     Broker.run
-    └─ services              outlive what is inside: the log's flushing and checkpoints
+    └─ services              outlive what is inside: metrics endpoint, the log's flushing
        └─ planes             the SocketServer: control plane, then data plane
 
 What is used outlives its user: a handler may always write to the log, because the log's nursery
@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 import trio
@@ -35,12 +35,14 @@ from trio_kafka_net.broker.controller_channel import StreamTransport, Transport
 from trio_kafka_net.broker.dynamic_network import DynamicNetwork
 from trio_kafka_net.broker.local_broker import LocalBroker
 from trio_kafka_net.broker.metadata_cache import Endpoint
-from trio_kafka_net.broker.quota_metrics import quota_families
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.metrics.registry import MetricsRegistry
 from trio_kafka_net.network.acceptor import Acceptor
-from trio_kafka_net.network.metric_families import metric_families
 from trio_kafka_net.network.socket_server import SocketServer
+from trio_kafka_net.observatory.observatory import Observatory
+
+if TYPE_CHECKING:
+    from trio_kafka_net.metrics.endpoint import MetricsEndpoint
 
 
 @attrs.frozen
@@ -52,7 +54,8 @@ class BoundListener:
     """Address that it listens on, as the kernel has it."""
     port: int
     """Port that it listens on; a real one, also when 0 was asked for."""
-    plane: Literal["data", "control"]
+    plane: Literal["data", "control", "metrics"]
+    """What it serves; "metrics" is the HTTP endpoint."""
 
 
 class Broker:
@@ -93,8 +96,10 @@ class Broker:
         )
         """Its planes, Acceptors and Processors."""
         local.dynamic_config.subscribe(DynamicNetwork(self.socket_server))
-        self.metrics.add_source(lambda: metric_families(self.socket_server))
-        self.metrics.add_source(lambda: quota_families(local.quotas, local.throttler))
+        self.observatory = Observatory(
+            local, self.socket_server, self.metrics, watches_io=config.trio_metrics_event_loop
+        )
+        """Through which it is looked at."""
         # The control plane has no rates of addresses: a limit must not lock administration out.
         local.quotas.limit_addresses(self.socket_server.data_plane.connection_quotas.set_ip_rate)
         data.pool = self.socket_server.data_plane.handler_pool
@@ -110,9 +115,32 @@ class Broker:
             )
             for listener in self.socket_server.listeners
         ]
-        """Where it listens, in the order of the configuration; or listened, when it has ended."""
+        """Where it listens, in the order of the configuration, the metrics endpoint last; or
+        listened, when it has ended."""
+        self._endpoint = self._bind_endpoint()
         self.endpoints = self._advertised()
         """{listener name: where clients find it}."""
+
+    def _bind_endpoint(self) -> MetricsEndpoint | None:
+        address = self.config.metrics_address
+        if address is None:
+            return None
+        # Imported here: a broker without an endpoint need not know HTTP.
+        from trio_kafka_net.metrics.endpoint import MetricsEndpoint
+
+        try:
+            endpoint = MetricsEndpoint(*address, self.observatory)
+        except BaseException:
+            self.socket_server.close()
+            raise
+        self.bound_listeners.append(BoundListener("METRICS", *endpoint.bound_address, "metrics"))
+        return endpoint
+
+    def close(self) -> None:
+        """Give every port back; for a broker that was never run."""
+        self.socket_server.close()
+        if self._endpoint is not None:
+            self._endpoint.close()
 
     def _advertised(self) -> dict[str, Endpoint]:
         endpoints = {}
@@ -167,13 +195,19 @@ class Broker:
 
         Cancellation: requests in hand are cut; the log is still flushed and closed.
         """
+        self.observatory.root_task = trio.lowlevel.current_task()
         try:
             async with trio.open_nursery() as services:
+                if self._endpoint is not None:
+                    await services.start(self.observatory.run)
+                    await services.start(self._endpoint.run)
                 await services.start(self.local.run_services)
                 async with trio.open_nursery() as planes:
                     await planes.start(self.socket_server.run, register or self._register)
+                    self.observatory.phase = "running"
                     task_status.started(self)
                     await self._stop_requested.wait()
+                    self.observatory.phase = "stopping"
                     if self._shall_be_relieved:
                         await self.local.relieve()
                     # A long poll has nothing half done: it would only make everybody wait.
@@ -181,7 +215,8 @@ class Broker:
                     await self.socket_server.stop()
                 services.cancel_scope.cancel()
         finally:
-            self.socket_server.close()
+            self.observatory.root_task = None
+            self.close()
             self.metrics.clear()
             await self.local.close()
 

@@ -57,9 +57,18 @@ def config_of_broker(config: BrokerConfig, number: int) -> BrokerConfig:
     return attrs.evolve(
         config,
         node_id=config.node_id + number,
+        trio_metrics_listener=_shifted_metrics(config, number),
         listeners=tuple(_shifted(each, number) for each in config.listeners),
         advertised_listeners=tuple(_shifted(each, number) for each in config.advertised_listeners),
     )
+
+
+def _shifted_metrics(config: BrokerConfig, number: int) -> str | None:
+    address = config.metrics_address
+    if address is None or not address[1]:
+        return config.trio_metrics_listener
+    host, port = address
+    return f"[{host}]:{port + number * _PORT_STEP}"
 
 
 def _shifted(text: str, number: int) -> str:
@@ -108,7 +117,7 @@ class Cluster:
                 self.brokers[node_id] = self._new_broker(node_id)
         except BaseException:
             for broker in self.brokers.values():
-                broker.socket_server.close()
+                broker.close()
             raise
 
     @property
@@ -259,7 +268,7 @@ class Cluster:
         finally:
             self._nursery = None
             for broker in self._running:
-                broker.socket_server.close()
+                broker.close()
             await self._store.close()
 
     async def _start_all(self, brokers: trio.Nursery) -> None:

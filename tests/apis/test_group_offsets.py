@@ -46,6 +46,9 @@ class FakeGroups:
     def check_commit(self, *arguments):
         self._answer(*arguments)
 
+    def count_commits(self, *arguments):
+        pass
+
     def check_fetch(self, *arguments):
         self._answer(*arguments)
 

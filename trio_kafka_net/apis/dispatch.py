@@ -129,6 +129,7 @@ class ApiDispatcher:
         request.api_version = version
         request.correlation_id = header.correlation_id
         request.client_id = header.client_id
+        connection.client_id = header.client_id or ""
         request.body_position = body_position
         request.client_software_name = connection.client_software_name
         request.client_software_version = connection.client_software_version

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from trio_kafka_net.broker.partition import Partition
+from trio_kafka_net.broker.topic_traffic import TopicTraffic
 from trio_kafka_net.errors import KafkaError, StorageError
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.fetch import FetchRequest, FetchResponse
@@ -62,6 +63,7 @@ def fetch(ctx: RequestContext, request: FetchRequest) -> FetchResponse | Awaitab
     reader = _Reader(ctx, request)
     response = reader.read()
     if reader.is_enough or request.max_wait_ms <= 0 or not reader.keys:
+        reader.count_bytes_out()
         return response
     return _wait(ctx, reader)
 
@@ -80,6 +82,7 @@ async def _wait(ctx: RequestContext, reader: _Reader) -> FetchResponse:
                 await watch.wait()
                 response = reader.read()
     assert response is not None
+    reader.count_bytes_out()
     return response
 
 
@@ -95,6 +98,8 @@ class _Reader:
     """Whether the last read is to be answered: enough bytes, or an error."""
     _response: FetchResponse = attrs.field(init=False)
     """What the last read gave."""
+    _sent: list[tuple[TopicTraffic, int]] = attrs.field(factory=list)
+    """Bytes that the last read gave, with the figures of their topics."""
     _bytes_left: int = 0
     _bytes_read: int = 0
 
@@ -104,6 +109,7 @@ class _Reader:
         Source: Kafka ``ReplicaManager.readFromLog`` (4.0).
         """
         self.keys = []
+        self._sent = []
         self.is_enough = False
         ctx = self.ctx
         max_bytes = min(self.request.max_bytes, ctx.broker.config.fetch_max_bytes)
@@ -125,6 +131,11 @@ class _Reader:
         if self._bytes_read >= min(self.request.min_bytes, max_bytes):
             self.is_enough = True
         return response
+
+    def count_bytes_out(self) -> None:
+        """Count what the last read gave: that is what the client gets."""
+        for traffic, count in self._sent:
+            traffic.bytes_out += count
 
     def _name_of(self, topic: FetchRequest.Topic) -> str | None:
         if self.ctx.api_version < _TOPIC_IDS_SINCE:
@@ -202,6 +213,7 @@ class _Reader:
             )
             if region is not None:
                 answer.records = region
+                self._sent.append((partition.traffic, region.count))
                 self._bytes_read += region.count
                 self._bytes_left -= region.count
                 if asked.fetch_offset < partition.log.active_base_offset:

@@ -15,13 +15,14 @@ from collections.abc import Sequence
 from trio_kafka_net.broker.log.segment import FoundRecord
 from trio_kafka_net.broker.log.unified_log import LogAppendInfo, UnifiedLog
 from trio_kafka_net.broker.purgatory import Purgatory
-from trio_kafka_net.errors import KafkaError, LogDirFailedError
+from trio_kafka_net.errors import CorruptRecordError, KafkaError, LogDirFailedError, StorageError
 from trio_kafka_net.network.framing import FileRegion
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.records import HEADER_BYTES, parse_header
 
 from .followers import Followers
 from .metadata_cache import NO_LEADER
+from .topic_traffic import TopicTraffic
 
 ANY_EPOCH = -1
 """A request's leader epoch when the client does not know one."""
@@ -41,6 +42,7 @@ class Partition:
         node_id: int,
         purgatory: Purgatory,
         followers: Followers | None = None,
+        traffic: TopicTraffic | None = None,
     ) -> None:
         """Begin without a leader.
 
@@ -52,6 +54,7 @@ class Partition:
             node_id: of this broker.
             purgatory: where requests wait; this partition's key is (topic, index).
             followers: how far other replicas have come; None if nobody knows.
+            traffic: figures of its topic; its own if not given.
         """
         self.topic = topic
         self.index = index
@@ -68,6 +71,8 @@ class Partition:
         """Node ids that should have the log, the preferred leader first."""
         self.isr: tuple[int, ...] = ()
         """Node ids that have all that is acknowledged."""
+        self.traffic = TopicTraffic() if traffic is None else traffic
+        """Figures of its topic."""
         self._log = log
         self._node_id = node_id
         self._purgatory = purgatory
@@ -182,6 +187,19 @@ class Partition:
         Checkpoints: none.
         Source: Kafka ``Partition.appendRecordsToLeader`` (4.0).
         """
+        traffic = self.traffic
+        traffic.produce_requests += 1
+        try:
+            info = self._append(batches, required_acks, has_keys)
+        except (KafkaError, StorageError) as error:
+            traffic.produce_failed(error, len(batches))
+            raise
+        if not info.is_duplicate:
+            traffic.messages_in += info.last_offset - info.first_offset + 1
+            traffic.bytes_in += len(batches)
+        return info
+
+    def _append(self, batches: memoryview, required_acks: int, has_keys: bool) -> LogAppendInfo:
         if self.leader_id != self._node_id:
             self.check_leadership()
         log = self.log
@@ -230,11 +248,16 @@ class Partition:
 
         Source: Kafka ``Partition.fetchRecords`` (4.0).
         """
+        self.traffic.fetch_requests += 1
         self.check_leadership(current_leader_epoch)
         log = self.log
-        region = log.read(
-            offset, max_bytes, max_offset=log.high_watermark, min_one_batch=min_one_batch
-        )
+        try:
+            region = log.read(
+                offset, max_bytes, max_offset=log.high_watermark, min_one_batch=min_one_batch
+            )
+        except CorruptRecordError:
+            self.traffic.failed_fetch_requests += 1
+            raise
         if region is None or min_one_batch or region.count < max_bytes:
             return region
         return region if _begins_with_whole_batch(region) else None

@@ -93,6 +93,10 @@ class Purgatory:
             for watch in watches:
                 watch.notify()
 
+    def watchers(self, key: Hashable) -> int:
+        """How many wait for ``key``."""
+        return len(self._watches.get(key, ()))
+
     def statistics(self) -> PurgatoryStatistics:
         """Count what is parked."""
         return PurgatoryStatistics(watches=self._count, keys=len(self._watches))

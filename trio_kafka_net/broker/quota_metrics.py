@@ -21,6 +21,11 @@ def quota_families(quotas: ClientQuotas, throttler: Throttler) -> Iterator[Famil
     waiting = throttler.waiting
     queue_sizes = [Sample((each.name,), waiting[each.name]) for each in quotas.managers]
     yield Family(names.QUOTA_QUEUE_SIZE, tuple(queue_sizes))
+    times_of_all = [
+        Sample((each.name,), throttler.throttled_ms[each.name] * names.THROTTLE_TIME.scale)
+        for each in quotas.managers
+    ]
+    yield Family(names.THROTTLE_TIME, tuple(times_of_all))
     exempt = quotas.exempt_time_ns * names.QUOTA_EXEMPT_TIME.scale
     yield Family(names.QUOTA_EXEMPT_TIME, (Sample((), exempt),))
     for metric, manager in (

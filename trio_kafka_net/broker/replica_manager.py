@@ -26,6 +26,7 @@ from trio_kafka_net.network.framing import FileRegion
 from trio_kafka_net.protocol.error_codes import ErrorCode
 
 from .followers import Followers
+from .topic_traffic import Traffic
 
 
 def to_kafka_error(exc: StorageError | OSError) -> KafkaError:
@@ -60,6 +61,8 @@ class ReplicaManager:
         self.purgatory = Purgatory()
         """Where fetch and produce requests wait; keys are (topic, index)."""
         self._followers = followers
+        self.traffic = Traffic()
+        """Figures of the topics that this broker has partitions of."""
         self._partitions: dict[TopicPartition, Partition] = {}
 
     def __iter__(self) -> Iterator[Partition]:
@@ -121,6 +124,8 @@ class ReplicaManager:
         log = self.log_manager.get_log(topic, index)
         if log is None and key not in self.log_manager.failures:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"there is no log of {topic}-{index}")
+        if key in self._partitions:
+            self.traffic.release(topic)
         partition = self._partitions[key] = Partition(
             topic,
             index,
@@ -129,6 +134,7 @@ class ReplicaManager:
             node_id=self.node_id,
             purgatory=self.purgatory,
             followers=self._followers,
+            traffic=self.traffic.of(topic),
         )
         return partition
 
@@ -140,6 +146,7 @@ class ReplicaManager:
         partition = self._partitions.pop((topic, index), None)
         if partition is not None:
             partition.go_offline()
+            self.traffic.release(topic)
 
     def advance(self) -> None:
         """Move every high watermark, because followers may have come further."""

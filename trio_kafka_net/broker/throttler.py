@@ -35,6 +35,8 @@ class Throttler:
 
     def __init__(self) -> None:
         """Hold nobody back."""
+        self.throttled_ms: Counter[str] = Counter()
+        """{kind of quota: time that clients were told to wait, added up}."""
         self._heap: list[_Delay] = []
         self._count = 0
         self._compact_above = _COMPACT_ABOVE
@@ -46,6 +48,11 @@ class Throttler:
         """{kind of quota: connections that it holds back now}."""
         return Counter(reason for _, _, request, reason in self._heap if request.connection.is_open)
 
+    @property
+    def next_deadline(self) -> float:
+        """When the next connection may go on, seconds on trio's clock; infinite if none waits."""
+        return self._heap[0][0] if self._heap else math.inf
+
     def throttle(self, request: Request, delay_ms: int, reason: str) -> None:
         """Keep the connection of a request muted, beyond its answer, for ``delay_ms``.
 
@@ -53,6 +60,7 @@ class Throttler:
         """
         if not request.connection.is_open:
             return
+        self.throttled_ms[reason] += delay_ms
         request.start_throttling()
         if len(self._heap) >= self._compact_above:
             self._compact()
@@ -74,7 +82,7 @@ class Throttler:
         """
         while True:
             self._sooner = trio.Event()
-            self._awaited = self._heap[0][0] if self._heap else math.inf
+            self._awaited = self.next_deadline
             with trio.move_on_at(self._awaited):
                 await self._sooner.wait()
             now = trio.current_time()

@@ -29,6 +29,8 @@ DEFAULT_LISTENER = "PLAINTEXT://127.0.0.1:9092"
 """The data plane of a broker that is not told otherwise."""
 DEFAULT_CONTROL_PLANE_LISTENER = "CONTROLLER://127.0.0.1:9090"
 """The control plane of a broker that is told nothing of listeners."""
+DEFAULT_METRICS_LISTENER = "127.0.0.1:9404"
+"""The metrics endpoint of a broker that is not told otherwise."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,9 +58,9 @@ _log = logging.getLogger(__name__)
 )
 @click.option(
     "--metrics",
-    metavar="off",
-    type=click.Choice(["off"]),
-    help="For scripts that say `off`: there is no metrics endpoint yet.",
+    metavar="host:port|off",
+    help="Where to serve metrics and the monitor over HTTP, in place of `trio.metrics.listener`; "
+    f"{DEFAULT_METRICS_LISTENER} if nobody says.",
 )
 @click.option(
     "--brokers",
@@ -83,7 +85,8 @@ def broker(
     """Run a broker.
 
     Without arguments: PLAINTEXT://127.0.0.1:9092, CONTROLLER://127.0.0.1:9090 as control plane,
-    data in ./trio-kafka-net-data. Names and values in server.properties are Kafka's.
+    metrics on 127.0.0.1:9404, data in ./trio-kafka-net-data. Names and values in server.properties
+    are Kafka's.
     """
     if in_memory and data_dir is not None:
         raise click.UsageError("--in-memory and --data-dir exclude each other")
@@ -93,6 +96,9 @@ def broker(
         keys["log.dirs"] = data_dir
     if in_memory:
         keys["trio.in.memory"] = "true"
+    if metrics is not None:
+        keys["trio.metrics.listener"] = metrics
+    keys.setdefault("trio.metrics.listener", DEFAULT_METRICS_LISTENER)
     if durable:
         keys["log.flush.interval.messages"] = "1"
     config, warnings = BrokerConfig.from_properties(
@@ -174,12 +180,12 @@ async def run_broker(config: BrokerConfig, brokers: int = 1) -> None:
 
 
 def announce(listeners: Iterable[BoundListener]) -> None:
-    """Print what scripts wait for: a line per listener, then ``ready``.
+    """Print what scripts wait for: a line per listener, metrics endpoints last, then ``ready``.
 
     Args:
         listeners: those that accept connections now.
     """
-    for listener in listeners:
+    for listener in sorted(listeners, key=lambda each: each.plane == "metrics"):
         host = f"[{listener.host}]" if ":" in listener.host else listener.host
         click.echo(f"listening {listener.name} {host}:{listener.port} {listener.plane}")
     click.echo("ready")

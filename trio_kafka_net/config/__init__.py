@@ -8,4 +8,5 @@ from .endpoints import Endpoint as Endpoint
 from .endpoints import ListenerConfig as ListenerConfig
 from .groups import GroupConfig as GroupConfig
 from .listener_overrides import ListenerOverrides as ListenerOverrides
+from .metrics import MetricsConfig as MetricsConfig
 from .properties import read_properties as read_properties

@@ -25,6 +25,7 @@ from .endpoints import ListenerConfig, resolve_listeners
 from .groups import GroupConfig
 from .known_keys import ALIASES, check_known
 from .listener_overrides import ListenerOverrides, read_overrides, split_key
+from .metrics import MetricsConfig
 from .offsets import OffsetsConfig
 from .quotas import QuotaConfig
 from .settings import MAX_INT, MAX_LONG, describe, from_text, setting, settings_of
@@ -402,7 +403,9 @@ class LogConfig(LogCleanerConfig):
 
 
 @attrs.frozen(kw_only=True, slots=False)
-class BrokerConfig(SocketServerConfig, LogConfig, GroupConfig, OffsetsConfig, QuotaConfig):
+class BrokerConfig(
+    SocketServerConfig, LogConfig, GroupConfig, OffsetsConfig, QuotaConfig, MetricsConfig
+):
     """Everything that a broker is told at its start.
 
     Raises:
@@ -488,6 +491,7 @@ class BrokerConfig(SocketServerConfig, LogConfig, GroupConfig, OffsetsConfig, Qu
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
         self.check_groups()
+        self.check_metrics()
         if 0 < self.queued_max_request_bytes < self.socket_request_max_bytes:
             raise ConfigError(
                 f"queued.max.request.bytes={self.queued_max_request_bytes}: must be at least "

@@ -179,25 +179,25 @@ TOPIC_BYTES_REJECTED: Final = _counter(
 PRODUCE_REQUESTS: Final = _counter(
     "kafka_server_brokertopicmetrics_totalproducerequests_total",
     ("topic",),
-    "Partitions in Produce requests, failed ones included.",
+    "Appends to partitions, failed ones included.",
     origin="kafka.server:type=BrokerTopicMetrics,name=TotalProduceRequestsPerSec",
 )
 FETCH_REQUESTS: Final = _counter(
     "kafka_server_brokertopicmetrics_totalfetchrequests_total",
     ("topic",),
-    "Partitions in Fetch requests each time that they were read, failed ones included.",
+    "Reads of partitions for Fetch requests, failed ones and later looks of parked ones included.",
     origin="kafka.server:type=BrokerTopicMetrics,name=TotalFetchRequestsPerSec",
 )
 FAILED_PRODUCE_REQUESTS: Final = _counter(
     "kafka_server_brokertopicmetrics_failedproducerequests_total",
     ("topic",),
-    "Partitions in Produce requests that failed through no fault of the request.",
+    "Appends that were refused; not for being led elsewhere, too large, damaged, or offline.",
     origin="kafka.server:type=BrokerTopicMetrics,name=FailedProduceRequestsPerSec",
 )
 FAILED_FETCH_REQUESTS: Final = _counter(
     "kafka_server_brokertopicmetrics_failedfetchrequests_total",
     ("topic",),
-    "Partitions in Fetch requests that failed through no fault of the request.",
+    "Reads of a partition that met damaged records.",
     origin="kafka.server:type=BrokerTopicMetrics,name=FailedFetchRequestsPerSec",
 )
 

@@ -159,7 +159,10 @@ class Connection:
 
     __slots__ = (
         "attachment",
+        "bytes_in",
+        "bytes_out",
         "cause",
+        "client_id",
         "client_software_name",
         "client_software_version",
         "connection_id",
@@ -173,6 +176,7 @@ class Connection:
         "listener_name",
         "local_address",
         "mute_state",
+        "opened_at",
         "peer_gone",
         "pending_send",
         "principal",
@@ -216,6 +220,8 @@ class Connection:
         """Host and port of the peer, as the kernel said at accept."""
         self.principal: KafkaPrincipal = ANONYMOUS
         """Who the peer is; set by whoever authenticates it."""
+        self.client_id = ""
+        """What the client called itself in its last request."""
         self.client_software_name = "unknown"
         self.client_software_version = "unknown"
         self.attachment: Any = None
@@ -235,6 +241,12 @@ class Connection:
         """Whether we have sent our last byte and only wait for the peer to have read it."""
         self.peer_gone = False
         """Whether the peer closed or reset while a request was in progress."""
+        self.bytes_in = 0
+        """Bytes of whole frames that were read."""
+        self.bytes_out = 0
+        """Bytes of whole frames that were written."""
+        self.opened_at = 0.0
+        """When a Processor began to serve it, seconds on trio's clock."""
         self.last_active = 0.0
         """When bytes last moved, seconds on trio's clock."""
         self.frame_begun: float | None = None

@@ -205,7 +205,7 @@ class Send:
     ``sendfile``. Nothing is copied except small pieces, which are cheaper joined.
     """
 
-    __slots__ = ("_pieces", "size")
+    __slots__ = ("_pieces", "file_bytes", "size")
 
     def __init__(self, pieces: Iterable[Buffer | FileRegion]) -> None:
         """Frame ``pieces``; their sizes are added up for the size field."""
@@ -214,6 +214,8 @@ class Send:
         unsent[0] = _SIZE.pack(payload_size)
         self.size = payload_size + SIZE_BYTES
         """Bytes on the wire, size field included."""
+        self.file_bytes = 0
+        """How many of those that are out the kernel took from files by itself."""
         self._pieces = unsent
 
     @property
@@ -251,6 +253,7 @@ class Send:
                 raise OSError(
                     f"file ended {region.count} bytes before the region that was promised"
                 )
+            self.file_bytes += sent
         if sent == region.count:
             del self._pieces[0]
             return True
@@ -300,6 +303,7 @@ class BytesSend(Send):
         """Frame ``payload``."""
         length = len(payload)
         self.size = length + SIZE_BYTES
+        self.file_bytes = 0
         if length <= _JOIN_LIMIT:
             self._pieces = [b"".join((_SIZE.pack(length), payload))]
         else:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from trio_kafka_net.metrics import names
 from trio_kafka_net.metrics.registry import Family, Labels, Metric, Sample
 
+from .connection import MuteState
 from .processor_statistics import ProcessorStatistics
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ def _processor(plane: str, processor: ProcessorStatistics) -> Iterator[Family]:
         names.CONNECTIONS_CREATED: processor.connections_created,
         names.BYTES_IN: processor.bytes_in,
         names.BYTES_OUT: processor.bytes_out,
+        names.SENDFILE_BYTES: processor.file_bytes_out,
+        names.COPIED_BYTES: processor.bytes_out - processor.file_bytes_out,
         names.FRAMES_RECEIVED: processor.requests_received,
         names.RESPONSES_SENT: processor.responses_sent,
         names.PROCESSOR_BUSY: processor.busy_time_ns * names.NS,
@@ -85,6 +88,10 @@ def _processor(plane: str, processor: ProcessorStatistics) -> Iterator[Family]:
     yield _family(
         names.DISCONNECTS,
         {(*labels, cause.label): count for cause, count in processor.disconnects.items()},
+    )
+    yield _family(
+        names.CONNECTIONS_MUTED,
+        {(*labels, state.name): processor.muted.get(state, 0) for state in MuteState if state},
     )
 
 

@@ -36,7 +36,7 @@ from trio_kafka_net.errors import FatalExitError, RemoteProtocolError
 from .connection import Connection, DisconnectCause, MuteEvent, NewConnection
 from .connection_set import ConnectionSet, end_request
 from .deadlines import Patience
-from .framing import Allocate, EndOfStream, Receive, Send
+from .framing import SIZE_BYTES, Allocate, EndOfStream, Receive, Send
 from .memory_pool import MemoryPool
 from .processor_statistics import ProcessorCounters, ProcessorStatistics
 from .request_channel import (
@@ -140,6 +140,16 @@ class Processor:
     def connection_count(self) -> int:
         """Connections open now."""
         return len(self._set)
+
+    @property
+    def idle_time_ns(self) -> int:
+        """Time since its start in which it had nothing to do, or waited for the event loop."""
+        return self._counters.elapsed_time_ns - self._counters.busy_time_ns
+
+    @property
+    def connections(self) -> list[Connection]:
+        """Those that are open now, oldest first."""
+        return list(self._set)
 
     @property
     def response_queue_size(self) -> int:
@@ -279,7 +289,7 @@ class Processor:
             local_address=local,
             remote_address=remote,
         )
-        connection.last_active = now
+        connection.last_active = connection.opened_at = now
         self._set.add(connection, now)
         new.slot.holder = connection
         self._counters.connections_created += 1
@@ -363,6 +373,7 @@ class Processor:
         counters = self._counters
         counters.requests_received += 1
         counters.payload_bytes_in += len(payload)
+        connection.bytes_in += len(payload) + SIZE_BYTES
         try:
             request = self._parse(connection, payload)
         except RemoteProtocolError as error:
@@ -458,6 +469,8 @@ class Processor:
             counters = self._counters
             counters.responses_sent += 1
             counters.bytes_out += send.size
+            counters.file_bytes_out += send.file_bytes
+            connection.bytes_out += send.size
             self._complete(connection)
         else:
             connection.pending_send = send
@@ -482,6 +495,8 @@ class Processor:
             counters = self._counters
             counters.responses_sent += 1
             counters.bytes_out += send.size
+            counters.file_bytes_out += send.file_bytes
+            connection.bytes_out += send.size
             connection.pending_send = None
             connection.writes_interest = False
             self._set.selector.update(connection)

@@ -16,7 +16,7 @@ from time import perf_counter_ns
 
 import attrs
 
-from .connection import Connection, DisconnectCause
+from .connection import Connection, DisconnectCause, MuteState
 from .framing import SIZE_BYTES
 
 SOFTWARE_NAMES = 100
@@ -47,12 +47,16 @@ class ProcessorStatistics:
     """Read, frame sizes included."""
     bytes_out: int
     """Written, frame sizes included."""
+    file_bytes_out: int
+    """Of those written, the bytes that the kernel took from files by itself."""
     requests_received: int
     """Whole frames read, those included that were refused."""
     responses_sent: int
     """Frames written to their last byte."""
     response_queue_size: int
     """Responses that wait to be taken."""
+    muted: Mapping[MuteState, int]
+    """{state: connections in it}, of those that are not read now."""
     busy_time_ns: int
     """Spent in its own steps."""
     elapsed_time_ns: int
@@ -88,6 +92,7 @@ class ProcessorCounters:
         "bytes_out",
         "connections_created",
         "disconnects",
+        "file_bytes_out",
         "payload_bytes_in",
         "requests_received",
         "responses_sent",
@@ -103,17 +108,26 @@ class ProcessorCounters:
         """Of frames in progress when their connection ended."""
         self.bytes_out = 0
         """Of whole frames, and of frames in progress when their connection ended."""
+        self.file_bytes_out = 0
+        """Part of ``bytes_out``."""
         self.requests_received = 0
         self.responses_sent = 0
         self.busy_time_ns = 0
         self._started_ns = perf_counter_ns()
         self._ended_ns: int | None = None
 
+    @property
+    def elapsed_time_ns(self) -> int:
+        """Since it was made, until it ended."""
+        return (self._ended_ns or perf_counter_ns()) - self._started_ns
+
     def connection_ends(self, connection: Connection, cause: DisconnectCause) -> None:
         """Count an end, and the bytes of the frames that it cuts off."""
         self.disconnects[cause] += 1
         self.bytes_in_cut_off += connection.receive.partial_bytes
         self.bytes_out += _partially_sent(connection)
+        if connection.pending_send is not None:
+            self.file_bytes_out += connection.pending_send.file_bytes
 
     def end(self) -> None:
         """Let no more time pass; a second call does nothing."""
@@ -128,13 +142,18 @@ class ProcessorCounters:
         response_queue_size: int,
     ) -> ProcessorStatistics:
         """Everything at this moment; ``connections`` are the open ones, oldest first."""
-        count = partly_sent = 0
+        count = partly_sent = file_bytes = 0
         read = self.bytes_in_cut_off + self.payload_bytes_in + SIZE_BYTES * self.requests_received
         software: Counter[tuple[str, str]] = Counter()
+        muted: Counter[MuteState] = Counter()
         for connection in connections:
             count += 1
             read += connection.receive.partial_bytes
-            partly_sent += _partially_sent(connection)
+            if connection.pending_send is not None:
+                partly_sent += _partially_sent(connection)
+                file_bytes += connection.pending_send.file_bytes
+            if connection.mute_state:
+                muted[connection.mute_state] += 1
             name = connection.client_software_name, connection.client_software_version
             if name not in software and len(software) >= SOFTWARE_NAMES:
                 name = OTHER_SOFTWARE
@@ -148,11 +167,13 @@ class ProcessorCounters:
             client_software=dict(software),
             bytes_in=read,
             bytes_out=self.bytes_out + partly_sent,
+            file_bytes_out=self.file_bytes_out + file_bytes,
             requests_received=self.requests_received,
             responses_sent=self.responses_sent,
             response_queue_size=response_queue_size,
+            muted=muted,
             busy_time_ns=self.busy_time_ns,
-            elapsed_time_ns=(self._ended_ns or perf_counter_ns()) - self._started_ns,
+            elapsed_time_ns=self.elapsed_time_ns,
         )
 
 

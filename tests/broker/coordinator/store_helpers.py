@@ -28,6 +28,10 @@ class FakeGroups:
     removed: list[str] = attrs.field(factory=list)
     expirations: dict = attrs.field(factory=dict)
     """{group: its expiration}; others count from each commit."""
+    commits: list[tuple[str, int]] = attrs.field(factory=list)
+
+    def count_commits(self, group_id, offsets):
+        self.commits.append((group_id, offsets))
 
     def expiration(self, group_id):
         return self.expirations.get(group_id, FakeExpiration())

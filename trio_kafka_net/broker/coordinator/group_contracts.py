@@ -79,6 +79,9 @@ class GroupMembership(Protocol):
                 FENCED_INSTANCE_ID, REBALANCE_IN_PROGRESS.
         """
 
+    def count_commits(self, group_id: str, offsets: int) -> None:
+        """Note that a group has committed so many offsets."""
+
     def check_fetch(self, group_id: str, member_id: str | None, member_epoch: int) -> None:
         """Refuse the reading of offsets by who is not in the group.
 

@@ -57,6 +57,8 @@ class _Slot:
     group: ClassicGroup
     logged: GroupState = GroupState.EMPTY
     held_bytes: int = 0
+    commits: int = 0
+    """Offsets committed since it is here."""
     scheduled: float = math.inf
     """When to look at it again, seconds."""
     unused_deadline: float = math.inf
@@ -298,6 +300,10 @@ class GroupCoordinator:
         self._store.check_ready(group_id)
         return None
 
+    def next_deadline(self) -> float:
+        """When a group has to be looked at next, seconds on trio's clock; infinite if never."""
+        return self._deadlines.next()
+
     def all(self) -> list[ClassicGroup]:
         """Every group that is loaded, to look at."""
         return [slot.group for slot in self._slots.values()]
@@ -347,6 +353,17 @@ class GroupCoordinator:
         code = slot.group.check_commit(member_id, group_instance_id, generation, now)
         if code:
             raise KafkaError(code)
+
+    def count_commits(self, group_id: str, offsets: int) -> None:
+        """Note that a group has committed so many offsets."""
+        slot = self._slots.get(group_id)
+        if slot is not None:
+            slot.commits += offsets
+
+    def commits(self, group_id: str) -> int:
+        """Offsets that a group has committed since this broker coordinates it."""
+        slot = self._slots.get(group_id)
+        return 0 if slot is None else slot.commits
 
     def check_fetch(self, group_id: str, member_id: str | None, member_epoch: int) -> None:
         """Make sure that a member may read offsets: of a classic group, anybody may.

@@ -207,6 +207,7 @@ class OffsetStore:
         Checkpoints: none. ``needs_flush`` says whether ``flush`` must be awaited before the answer.
         """
         self._write(self._shard(group_id), offsets)
+        self.groups.count_commits(group_id, len(offsets))
 
     async def commit_many(
         self, group_id: str, offsets: Sequence[OffsetChange], check: Callable[[], None]
@@ -228,6 +229,7 @@ class OffsetStore:
         batch = await trio.to_thread.run_sync(self._encode, offsets, self._now_ms())
         check()
         self._append(self._shard(group_id), offsets, batch)
+        self.groups.count_commits(group_id, len(offsets))
 
     def save_group(self, group_id: str, value: GroupMetadataValue) -> None:
         """Remember the state of a group.

@@ -15,6 +15,9 @@ from typing import Final
 
 from trio_kafka_net.errors import RemoteProtocolError
 from trio_kafka_net.protocol.codec import decode
+from trio_kafka_net.protocol.messages.consumer_protocol_assignment import (
+    ConsumerProtocolAssignment,
+)
 from trio_kafka_net.protocol.messages.consumer_protocol_subscription import (
     ConsumerProtocolSubscription,
 )
@@ -25,6 +28,8 @@ CONSUMER_PROTOCOL_TYPE: Final = "consumer"
 _FRONT = struct.Struct(">hi")  # version, number of topics
 _MAX_TOPICS = 10_000
 """More topics than any consumer has; reading more would hold the event loop."""
+_MAX_ASSIGNMENT = 64 * 1024
+"""Bytes of the longest assignment that is looked into; some 15,000 partitions."""
 
 
 def subscribed_topics(metadata: bytes) -> frozenset[str] | None:
@@ -44,3 +49,22 @@ def subscribed_topics(metadata: bytes) -> frozenset[str] | None:
     except RemoteProtocolError:
         return None
     return frozenset(found.topics)
+
+
+def assigned_partitions(assignment: bytes) -> list[tuple[str, int]]:
+    """Partitions of one member of a group of consumers; empty if they cannot be told.
+
+    Args:
+        assignment: what the leader sent for it: a version (int16, big-endian), and a
+            ``ConsumerProtocolAssignment`` of that version.
+    """
+    if len(assignment) < _FRONT.size:
+        return []
+    version, count = _FRONT.unpack_from(assignment)
+    if version < 0 or not 0 <= count <= _MAX_TOPICS or len(assignment) > _MAX_ASSIGNMENT:
+        return []
+    try:
+        found = decode(ConsumerProtocolAssignment, 0, memoryview(assignment)[2:], strict=False)
+    except RemoteProtocolError:
+        return []
+    return [(each.topic, index) for each in found.assigned_partitions for index in each.partitions]

@@ -104,6 +104,8 @@ class UnifiedLog:
         ]
         self._names_changed = True
         self._flushing = threading.Lock()
+        self.last_append_ms: int | None = None
+        """When somebody last tried to append, ms since the epoch; None since the start."""
 
     @classmethod
     def open(
@@ -208,7 +210,8 @@ class UnifiedLog:
         if batches.readonly:
             batches = memoryview(bytearray(batches))
         batch = validate_produced(batches, max_batch_bytes=self.config.max_message_bytes)
-        append_time_ms = append_time(batch, self.config, self._now_ms())
+        self.last_append_ms = now_ms = self._now_ms()
+        append_time_ms = append_time(batch, self.config, now_ms)
         if self.config.compact and not has_keys:
             check_keys(batch, "{}-{}".format(*self.topic_partition))
         check_fits(batch, self.config)

@@ -1,0 +1,1 @@
+"""A running broker as it is seen from outside: figures and documents, for endpoint and monitor."""
