@@ -125,7 +125,7 @@ class Observatory:
     def __init__(self):
         self.asked = []
 
-    def exposition(self):
+    async def page(self):
         return PAGE.encode()
 
     def connections(self, sort, reverse, limit, pattern):

@@ -13,6 +13,7 @@ import trio
 
 from trio_kafka_net.cli.demo_figures import Figures
 from trio_kafka_net.cli.demo_traffic import run_traffic
+from trio_kafka_net.cli.watch import can_watch, watch
 from trio_kafka_net.config import BrokerConfig
 
 _MIB = 1024 * 1024
@@ -34,23 +35,23 @@ _MIB = 1024 * 1024
 @click.option("--no-monitor", is_flag=True, help="Lines instead of the console monitor.")
 def demo(seconds: int | None, rate: int, no_monitor: bool) -> None:
     """Run a broker with traffic on both planes, and watch it."""
-    is_terminal = sys.stdout.isatty()
     if seconds is None:
-        seconds = 60 if is_terminal else 10
-    figures = trio.run(run_demo, seconds, rate)
-    for line in figures.summary(seconds):
+        seconds = 60 if sys.stdout.isatty() else 10
+    figures, shown = trio.run(run_demo, seconds, rate, can_watch() and not no_monitor)
+    for line in figures.summary(shown):
         click.echo(line)
 
 
-async def run_demo(seconds: int, rate: int) -> Figures:
-    """Run the broker and its clients, printing a line per second.
+async def run_demo(seconds: int, rate: int, monitor: bool = False) -> tuple[Figures, float]:
+    """Run the broker and its clients, under the monitor or with a line per second.
 
     Args:
         seconds: how long.
         rate: records produced per second, about.
+        monitor: whether to show the console monitor, which may be left before that.
 
     Returns:
-        What was counted.
+        What was counted, and the seconds in which it was.
 
     Cancellation: clients and broker are ended; the data is gone.
     """
@@ -65,23 +66,33 @@ async def run_demo(seconds: int, rate: int) -> Figures:
         log_retention_bytes=16 * _MIB,
         log_retention_check_interval_ms=10_000,
         trio_in_memory=True,
+        trio_metrics_listener="127.0.0.1:0",
     )
-    total, current = Figures(), Figures()
+    current = Figures()
     async with open_broker(config) as broker:
         ports = {listener.plane: listener.port for listener in broker.bound_listeners}
-        click.echo(f"data plane on 127.0.0.1:{ports['data']}, ", nl=False)
-        click.echo(f"control plane on 127.0.0.1:{ports['control']}, {seconds} s")
+        planes = (f"{plane} plane on 127.0.0.1:{ports[plane]}" for plane in ("data", "control"))
+        click.echo(f"{', '.join(planes)}, {seconds} s")
+        click.echo(f"watch it: trio-kafka-net monitor 127.0.0.1:{ports['metrics']}")
+        begin = trio.current_time()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run_traffic, ports["data"], ports["control"], rate, current)
-            await _print_every_second(seconds, current, total)
+            if monitor:
+                with trio.move_on_after(seconds):
+                    await watch(broker)
+                total = current
+            else:
+                total = await _print_every_second(seconds, current)
             nursery.cancel_scope.cancel()
-    return total
+        return total, trio.current_time() - begin
 
 
-async def _print_every_second(seconds: int, current: Figures, total: Figures) -> None:
+async def _print_every_second(seconds: int, current: Figures) -> Figures:
+    total = Figures()
     begin = trio.current_time()
     for second in range(1, seconds + 1):
         await trio.sleep_until(begin + second)
         click.echo(current.line(second))
         total.add(current)
         current.clear()
+    return total

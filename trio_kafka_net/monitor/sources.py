@@ -137,12 +137,10 @@ class HttpSource:
 class Observatory(Protocol):
     """What a broker in this process tells about itself; documents are those of its endpoint."""
 
-    def exposition(self) -> bytes:
-        """The page of metrics."""
+    async def page(self) -> bytes:
+        """The page of metrics, made without holding the event loop for long."""
 
-    def connections(
-        self, sort: str, reverse: bool, limit: int, pattern: str | None
-    ) -> Mapping[str, Any]:
+    def connections(self, sort: str, reverse: bool, limit: int, pattern: str) -> Mapping[str, Any]:
         """Connections, sorted and cut."""
 
     def tasks(self) -> Mapping[str, Any]:
@@ -181,8 +179,8 @@ class InProcessSource:
 
     async def take(self, needs: Collection[Need]) -> Snapshot:
         """See ``Source.take``; documents are those of the very moment."""
+        page = await self._observatory.page()
         taken = trio.current_time()
-        page = self._observatory.exposition()
         found = {need.name: self._document(need) for need in needs}
         documents = {name: document for name, document in found.items() if document is not None}
         parse = partial(Snapshot.parse, time=time.time(), taken=taken, documents=documents)
@@ -194,7 +192,10 @@ class InProcessSource:
         match need.name:
             case "connections":
                 return observatory.connections(
-                    query["sort"], query["reverse"] == "1", int(query["limit"]), query.get("filter")
+                    query["sort"],
+                    query["reverse"] == "1",
+                    int(query["limit"]),
+                    query.get("filter", ""),
                 )
             case "tasks":
                 return observatory.tasks()
