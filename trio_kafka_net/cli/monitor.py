@@ -24,7 +24,7 @@ from trio_kafka_net.monitor.columns import SORTS, View
 from trio_kafka_net.monitor.export import DARK_COLORS, LIGHT_COLORS, Picture
 from trio_kafka_net.monitor.frame import frame
 from trio_kafka_net.monitor.http_client import Address, HttpClient, SourceError
-from trio_kafka_net.monitor.recording import Recorder, ReplaySource
+from trio_kafka_net.monitor.recording import Recorder, ReplaySource, recorded_needs
 from trio_kafka_net.monitor.sources import EndOfRecording, HttpSource, Source
 from trio_kafka_net.monitor.stream import StreamOptions, run_stream
 from trio_kafka_net.monitor.theme import THEMES, Theme
@@ -321,7 +321,8 @@ async def _sample(
         if source.is_live and not is_first:
             await trio.sleep(interval)
         try:
-            snapshot = await source.take(needs(ui))
+            wanted = needs(ui) if recorder is None else recorded_needs(ui)
+            snapshot = await source.take(wanted)
         except EndOfRecording:
             return
         if recorder is not None:

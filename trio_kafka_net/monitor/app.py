@@ -19,7 +19,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -32,11 +32,11 @@ from .export import DARK_COLORS, LIGHT_COLORS, Picture, save
 from .frame import frame
 from .http_client import SourceError
 from .keys import Keyboard, open_terminal
-from .recording import Recorder
+from .recording import Recorder, recorded_needs
 from .screen import Screen
 from .sources import EndOfRecording, Source
 from .theme import THEMES, Theme
-from .ui_state import Action, Need, UiState, needs
+from .ui_state import Action, UiState, needs
 from .views import row_keys
 from .window import Window
 
@@ -141,12 +141,14 @@ class Monitor:
         for snapshot in self._source.past():
             self.window.add(snapshot)
         if self._source.is_live or self.window.now is None:
-            await self._take(needs(self.ui))
+            await self._take()
 
-    async def _take(self, wanted: Collection[Need]) -> None:
+    async def _take(self) -> None:
+        recorder = self._options.recorder
+        wanted = needs(self.ui) if recorder is None else recorded_needs(self.ui)
         snapshot = await self._source.take(wanted)
-        if self._options.recorder is not None:
-            self._options.recorder.write(snapshot)
+        if recorder is not None:
+            recorder.write(snapshot)
         async with self._window_in_use:
             self.window.add(snapshot)
             self.window.stale_s = None
@@ -161,7 +163,7 @@ class Monitor:
             if self._source.is_live:
                 await self._wait_until(self._next_at(failures))
             try:
-                await self._take(needs(self.ui))
+                await self._take()
                 failures = 0
                 self._say("", instead_of=complaint)
             except SourceError as error:

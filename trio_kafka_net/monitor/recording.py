@@ -16,11 +16,12 @@ from typing import IO, Final, Literal, cast
 
 import trio
 
+from .columns import View
 from .http_client import SourceError
 from .page import PageError
 from .snapshot import Snapshot
 from .sources import EndOfRecording
-from .ui_state import Need
+from .ui_state import Need, UiState, needs
 
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 """More than a snapshot of the largest page that is read."""
@@ -56,6 +57,14 @@ class Recorder:
             OSError: what was written may not be there.
         """
         self._file.close()
+
+
+def recorded_needs(ui: UiState) -> frozenset[Need]:
+    """What to take along for a recording: what every view needs, as ``ui`` wants its own."""
+    wanted = {need.name: need for view in View for need in needs(UiState(view=view))}
+    wanted |= {need.name: need for need in needs(UiState(log=True))}
+    wanted |= {need.name: need for need in needs(ui)}
+    return frozenset(wanted.values())
 
 
 def read_recording(path: Path) -> Iterator[Snapshot]:

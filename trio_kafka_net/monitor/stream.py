@@ -18,7 +18,7 @@ from ..metrics import names
 from . import figures
 from .alerts import Alert, alerts
 from .http_client import SourceError
-from .recording import Recorder
+from .recording import Recorder, recorded_needs
 from .sources import EndOfRecording, Source
 from .ui_state import UiState, needs
 from .window import Window
@@ -97,7 +97,9 @@ async def run_stream(
 
 
 async def _take(source: Source, options: StreamOptions, window: Window) -> None:
-    snapshot = await source.take(needs(UiState()))
+    ui = UiState()
+    wanted = needs(ui) if options.recorder is None else recorded_needs(ui)
+    snapshot = await source.take(wanted)
     if options.recorder is not None:
         options.recorder.write(snapshot)
     window.add(snapshot)
