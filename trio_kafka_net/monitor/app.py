@@ -19,8 +19,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +44,9 @@ MAX_BACK_OFF_S: Final = 5.0
 """Seconds between two attempts while there is no snapshot."""
 REDRAW_S: Final = 1.0
 """Seconds after which a frame is drawn even though nothing is new: clocks go on."""
+
+OpenTerminal = Callable[[], AbstractContextManager[int | None]]
+"""Makes a context whose value is the descriptor of a terminal, or None if there is none."""
 
 _OBEYED: Final = (
     signal.SIGWINCH,
@@ -74,7 +77,11 @@ class Options:
 
 
 async def run_monitor(
-    source: Source, options: Options | None = None, *, console: Console | None = None
+    source: Source,
+    options: Options | None = None,
+    *,
+    console: Console | None = None,
+    terminal: OpenTerminal = open_terminal,
 ) -> Window:
     """Show what a broker does, until somebody presses ``q``.
 
@@ -85,7 +92,8 @@ async def run_monitor(
     Args:
         source: the broker.
         options: how to begin.
-        console: the terminal; standard output if not given.
+        console: the terminal to draw on; standard output if not given.
+        terminal: finds the one that keys come from.
 
     Returns:
         What was known at the end.
@@ -96,7 +104,7 @@ async def run_monitor(
 
     Cancellation: the terminal is as it was, the source is closed.
     """
-    monitor = Monitor(source, options or Options(), console or Console())
+    monitor = Monitor(source, options or Options(), console or Console(), terminal)
     try:
         await monitor.begin()
         await monitor.run()
@@ -109,8 +117,15 @@ async def run_monitor(
 class Monitor:
     """One screen about one source."""
 
-    def __init__(self, source: Source, options: Options, console: Console) -> None:
+    def __init__(
+        self,
+        source: Source,
+        options: Options,
+        console: Console,
+        terminal: OpenTerminal = open_terminal,
+    ) -> None:
         """Know nothing yet; ``begin``, then ``run``."""
+        self._open_terminal = terminal
         self._source = source
         self._options = options
         self._theme = options.theme
@@ -275,7 +290,9 @@ class Monitor:
 
     def _draw(self) -> None:
         size = self._screen.size
-        self._screen.draw(frame(self._shown, size, self.ui, self._theme), size)
+        # A terminal that hung up; whoever reads keys, or SIGHUP, says so as well.
+        with suppress(OSError):
+            self._screen.draw(frame(self._shown, size, self.ui, self._theme), size)
 
     # -- the terminal -----------------------------------------------------------------------------
 
@@ -286,7 +303,7 @@ class Monitor:
         """
         with (
             trio.open_signal_receiver(*_OBEYED) as signals,
-            open_terminal() as fd,
+            self._open_terminal() as fd,
             self._on_screen(fd),
             self._finished,
         ):
@@ -298,7 +315,7 @@ class Monitor:
                     nursery.start_soon(self._interact, self._keyboard)
 
     @contextmanager
-    def _on_screen(self, fd: int | None) -> AsyncIterator[None]:
+    def _on_screen(self, fd: int | None) -> Iterator[None]:
         self._keyboard = None if fd is None else Keyboard(fd)
         self._enter()
         try:
@@ -312,7 +329,8 @@ class Monitor:
         self._screen.enter()
 
     def _leave(self) -> None:
-        self._screen.leave()
+        with suppress(OSError):
+            self._screen.leave()
         if self._keyboard is not None:
             self._keyboard.leave()
 
