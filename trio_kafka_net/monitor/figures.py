@@ -127,6 +127,10 @@ def _lag_by_group(interval: Interval) -> Mapping[Key, float]:
     return interval.values(names.GROUP_LAG.name, "consumergroup")
 
 
+def _parked_by_operation(interval: Interval) -> Mapping[Key, float]:
+    return interval.values(names.PURGATORY_SIZE.name, "delayedOperation")
+
+
 def _latency(interval: Interval) -> float | None:
     return interval.quantile(names.REQUEST_PHASE.name, 0.99, phase="total")
 
@@ -155,5 +159,6 @@ TRACKED_BY_LABEL: Final[
     names.REQUESTS.name: ("request", _requests_by_api),
     names.REQUEST_PHASE.name: ("request", _latency_by_api),
     names.GROUP_LAG.name: ("consumergroup", _lag_by_group),
+    names.PURGATORY_SIZE.name: ("delayedOperation", _parked_by_operation),
 }
 """{name in a ``Window.history``: (its label, {value of the label: figure of one moment})}."""
