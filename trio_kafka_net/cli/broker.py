@@ -12,7 +12,7 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import attrs
 import click
@@ -195,7 +195,7 @@ async def run_broker(config: BrokerConfig, brokers: int = 1, monitor: bool = Fal
             gc.freeze()
             announce(stop.broker.bound_listeners)
             if monitor:
-                await watch(stop.broker)
+                await watch(cast("Broker", stop.broker))
                 stop.stop("monitor")
 
 

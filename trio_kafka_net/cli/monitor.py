@@ -17,7 +17,7 @@ import click
 import trio
 from rich.console import Console
 
-from trio_kafka_net.monitor.alerts import alerts
+from trio_kafka_net.monitor.alerts import active
 from trio_kafka_net.monitor.anonymize import AnonymizingSource
 from trio_kafka_net.monitor.app import Options, new_window, run_monitor
 from trio_kafka_net.monitor.columns import SORTS, View
@@ -70,7 +70,7 @@ class Arguments:
     check: bool
 
 
-class _Size(click.ParamType):
+class _Size(click.ParamType[tuple[int, int]]):
     """``120x40``: columns and lines."""
 
     name = "WxH"
@@ -82,7 +82,7 @@ class _Size(click.ParamType):
         return int(match[1]), int(match[2])
 
 
-class _Seconds(click.ParamType):
+class _Seconds(click.ParamType[float]):
     """``120`` or ``120s``."""
 
     name = "SECONDS"
@@ -151,7 +151,7 @@ class _Seconds(click.ParamType):
 )
 @click.option("--ascii", is_flag=True, help="No glyphs beyond ASCII.")
 @click.option("--no-color", is_flag=True, help="As the theme mono.")
-@click.option("--no-header", is_flag=True, help="No header in plain output.")
+@click.option("--no-header", is_flag=True, help="No header.")
 @click.option("--raw-units", is_flag=True, help="Numbers without k, M, G.")
 @click.option("--anonymize", is_flag=True, help="Hashes in place of names.")
 @click.option("--check", is_flag=True, help="Exit with 3 if an alert is bad at the end.")
@@ -219,7 +219,7 @@ async def run(arguments: Arguments) -> int:
             recorder.close()
         with trio.CancelScope(shield=True):
             await source.aclose()
-    is_bad = any(alert.is_bad for alert in alerts(window))
+    is_bad = any(alert.level == "bad" for alert in active(window))
     return EXIT_ALERT if arguments.check and is_bad else 0
 
 
@@ -272,7 +272,7 @@ def _output(arguments: Arguments) -> str:
 def _ui(arguments: Arguments) -> UiState:
     view = _VIEWS[arguments.view]
     ui = UiState(interval_s=arguments.interval, raw=arguments.raw_units, limit=arguments.limit)
-    ui = attrs.evolve(ui, view=view)
+    ui = attrs.evolve(ui, view=view, header=not arguments.no_header)
     if arguments.sort is not None:
         column = arguments.sort.removeprefix("-")
         known = [sort.column for sort in SORTS[view]]
@@ -332,9 +332,9 @@ async def _sample(
 
 def _show(window: Window, ui: UiState, arguments: Arguments, *, is_check: bool) -> None:
     if is_check:
-        for alert in alerts(window):
-            click.echo(f"{'BAD' if alert.is_bad else 'WARN'}: {alert.text}")
-        if not alerts(window):
+        for alert in active(window):
+            click.echo(f"{alert.level.upper()}: {alert.in_words}")
+        if not active(window):
             click.echo("OK")
         return
     size = arguments.size or _EXPORT_SIZE

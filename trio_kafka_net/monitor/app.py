@@ -32,12 +32,12 @@ from .export import DARK_COLORS, LIGHT_COLORS, Picture, save
 from .frame import frame
 from .http_client import SourceError
 from .keys import Keyboard, open_terminal
+from .layout import row_keys
 from .recording import Recorder, recorded_needs
 from .screen import Screen
 from .sources import EndOfRecording, Source
 from .theme import THEMES, Theme
 from .ui_state import Action, UiState, needs
-from .views import row_keys
 from .window import Window
 
 MAX_BACK_OFF_S: Final = 5.0

@@ -13,9 +13,11 @@ from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from rich.text import Text
 
-from .screen import Line, harmless
+from .screen import harmless
 from .snapshot import Snapshot
 from .svg import svg
+from .theme import Role
+from .widgets import Line
 
 DARK_COLORS: Final = TerminalTheme(
     (21, 25, 32),
@@ -94,7 +96,7 @@ class Picture:
     """The frame."""
     width: int
     """Its columns."""
-    styles: Mapping[str, str]
+    styles: Mapping[Role, str]
     """{role: how it looks, in rich's words}."""
     colors: TerminalTheme = DARK_COLORS
     """What the colours are."""

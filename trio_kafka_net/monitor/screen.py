@@ -14,12 +14,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-Line = Sequence[tuple[str, str]]
-"""Pieces of text and their roles, from left to right."""
+from .theme import Role
+from .widgets import Line
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _BEGIN_UPDATE: Final = "\x1b[?2026h"
@@ -42,7 +43,7 @@ class Screen:
         screen.leave()
     """
 
-    def __init__(self, console: Console, styles: Mapping[str, str]) -> None:
+    def __init__(self, console: Console, styles: Mapping[Role, str]) -> None:
         """Draw on ``console``.
 
         Args:
@@ -75,13 +76,14 @@ class Screen:
         """Have ``lines`` on the screen.
 
         Args:
-            lines: from the top, none wider than the screen.
-            size: of the screen that they were made for.
+            lines: from the top; what is outside the screen is left out.
+            size: of the screen.
 
         Returns:
             How many lines were written; the others were there.
         """
-        drawn = [self._rendered(line) for line in lines]
+        width, height = size
+        drawn = [self._rendered(_cropped(line, width)) for line in lines[:height]]
         out = []
         if size != self._size or len(drawn) < len(self._drawn):
             out.append(_CLEAR)
@@ -108,6 +110,17 @@ class Screen:
         encoding = self._console.encoding
         file.write(text.encode(encoding, "replace").decode(encoding))
         file.flush()
+
+
+def _cropped(line: Line, width: int) -> Line:
+    """As much of ``line`` as a terminal shows; frames have a least width, terminals have none."""
+    if sum(cell_len(text) for text, _ in line) <= width:
+        return line
+    cropped = []
+    for text, role in line:
+        cropped.append((set_cell_size(text, min(width, cell_len(text))), role))
+        width -= cell_len(cropped[-1][0])
+    return tuple(cropped)
 
 
 def _marks(console: Console, style: Style) -> tuple[str, str]:

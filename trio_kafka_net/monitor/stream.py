@@ -16,7 +16,7 @@ import trio
 
 from ..metrics import names
 from . import figures
-from .alerts import Alert, alerts
+from .alerts import Alert, active
 from .http_client import SourceError
 from .recording import Recorder, recorded_needs
 from .sources import EndOfRecording, Source
@@ -93,7 +93,7 @@ async def run_stream(
         for line in [json_line(window)] if lines is None else lines.next(window):
             write(line)
         written += 1
-    return alerts(window)
+    return active(window)
 
 
 async def _take(source: Source, options: StreamOptions, window: Window) -> None:
@@ -137,7 +137,7 @@ def json_line(window: Window) -> str:
     known: dict[str, Any] = {"time": None if window.now is None else window.now.time}
     known |= summary(window)
     known["apis"] = _apis(window)
-    known["alerts"] = [{"severity": alert.severity, "text": alert.text} for alert in alerts(window)]
+    known["alerts"] = [{"level": alert.level, "text": alert.in_words} for alert in active(window)]
     return json.dumps(known, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -221,7 +221,7 @@ class _PlainLines:
         self._written += 1
         values = summary(window)
         cells = " ".join(column.cell(values[column.figure], raw) for column in _COLUMNS)
-        lines.append(f"{_clock(window)} {cells} {len(alerts(window)):>6}")
+        lines.append(f"{_clock(window)} {cells} {len(active(window)):>6}")
         return lines
 
 

@@ -19,7 +19,9 @@ from rich.color import blend_rgb
 from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 
-from .screen import Line, harmless
+from .screen import harmless
+from .theme import Role
+from .widgets import Line
 
 _FONTS: Final = (
     "ui-monospace,'Cascadia Mono','JetBrains Mono',Menlo,Consolas,"
@@ -70,7 +72,9 @@ _SHAPES: Final = "".join({*_BLOCKS, *_BORDERS})
 _RUN: Final = re.compile(f"([{_SHAPES}])\\1*|[^ {_SHAPES}]+(?: [^ {_SHAPES}]+)*")
 
 
-def svg(lines: Sequence[Line], width: int, styles: Mapping[str, str], colors: TerminalTheme) -> str:
+def svg(
+    lines: Sequence[Line], width: int, styles: Mapping[Role, str], colors: TerminalTheme
+) -> str:
     """Draw a frame.
 
     Args:
@@ -126,7 +130,7 @@ def _class(role: str) -> str:
     return role.replace("_", "-")
 
 
-def _line(line: Line, row: int, looks: Mapping[str, _Look]) -> Iterator[str]:
+def _line(line: Line, row: int, looks: Mapping[Role, _Look]) -> Iterator[str]:
     top = row * _CELL_HEIGHT
     column = 0
     for text, role in line:
