@@ -8,6 +8,7 @@ known is no alert.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Final, Literal
 
 import attrs
@@ -254,7 +255,7 @@ def is_growing(points: Points) -> bool:
         return False
     length = POINTS // LAG_GROWS
     sums = [sum(known[at : at + length]) for at in range(0, POINTS, length)]
-    return all(earlier < later for earlier, later in zip(sums, sums[1:], strict=False))
+    return all(earlier < later for earlier, later in pairwise(sums))
 
 
 def _low(points: Points, what: str) -> Alert | None:

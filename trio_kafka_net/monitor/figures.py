@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from ..metrics import names
+from ..metrics.registry import Metric
 from .interval import Interval, Key
 
 Figure = Callable[[Interval], float | None]
@@ -24,7 +25,7 @@ def loop_busy(interval: Interval) -> float | None:
 
 def processors_idle(interval: Interval) -> float | None:
     """The share of the time, 0 to 1, that the average Processor had nothing to do of its own."""
-    busy = interval.share(names.PROCESSOR_BUSY.name)
+    busy = interval.share(names.PROCESSOR_BUSY.name, **_data_plane(interval, names.PROCESSOR_BUSY))
     if busy is not None:
         return 1.0 - busy
     return _average(interval, names.PROCESSORS_IDLE_PERCENT.name)
@@ -32,17 +33,31 @@ def processors_idle(interval: Interval) -> float | None:
 
 def handlers_idle(interval: Interval) -> float | None:
     """The share of the time, 0 to 1, that handlers that are not parked waited for a request."""
-    ready = _sum(interval.value(names.HANDLERS.name, state=state) for state in ("idle", "running"))
-    idle = interval.share(names.HANDLER_IDLE.name, ready)
+    plane = _data_plane(interval, names.HANDLERS)
+    ready = _sum(
+        interval.value(names.HANDLERS.name, state=state, **plane) for state in ("idle", "running")
+    )
+    idle = interval.share(names.HANDLER_IDLE.name, ready, **plane)
     return _average(interval, names.HANDLER_IDLE_PERCENT.name) if idle is None else idle
 
 
-def queue_fill(interval: Interval) -> float | None:
-    """The fullest request queue, as a share of what it holds."""
+def fullest_queue(interval: Interval) -> tuple[float | None, float | None]:
+    """Requests in the fullest request queue, and how many it holds."""
     sizes = interval.values(names.REQUEST_QUEUE_SIZE.name, "plane")
     room = interval.values(names.REQUEST_QUEUE_CAPACITY.name, "plane")
-    shares = [size / room[plane] for plane, size in sizes.items() if room.get(plane)]
-    return max(shares, default=None)
+    known = [
+        (size / room[plane], room[plane], size) for plane, size in sizes.items() if room.get(plane)
+    ]
+    if known:
+        _, capacity, size = max(known)
+        return size, capacity
+    return max(sizes.values(), default=None), None
+
+
+def queue_fill(interval: Interval) -> float | None:
+    """The share of the fullest request queue that is taken."""
+    size, capacity = fullest_queue(interval)
+    return size / capacity if size is not None and capacity else None
 
 
 def bytes_in(interval: Interval) -> float | None:
@@ -95,6 +110,11 @@ def loop_lag_p99(interval: Interval) -> float | None:
 def _all_topics(interval: Interval, name: str) -> float | None:
     """A rate of Kafka's: that of all topics where there is one, else those of each, added up."""
     return _first(interval.rate(name, topic=None), interval.rate(name))
+
+
+def _data_plane(interval: Interval, metric: Metric) -> dict[str, str]:
+    """The label to select the data plane by; none where a server knows no planes."""
+    return {"plane": "data"} if ("data",) in interval.values(metric.name, "plane") else {}
 
 
 def _average(interval: Interval, name: str) -> float | None:

@@ -132,8 +132,7 @@ def _idle(share: float | None, word: str) -> _Gauge:
 
 def _queue(window: Window, slash: str) -> _Gauge:
     share = figures.queue_fill(window)
-    used = window.value(names.REQUEST_QUEUE_SIZE.name)
-    room = window.value(names.REQUEST_QUEUE_CAPACITY.name)
+    used, room = figures.fullest_queue(window)
     role: Role = "graph"
     if share is not None and share > _FULL:
         role = "bad" if share >= 1 else "warn"

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 import attrs
 
-from .numbers import Format, figure, in_one_unit, plain, written
+from .numbers import Format, figure, in_one_unit, of_bytes, plain, size, written
 from .theme import Role
 from .ui_state import UiState
 from .widgets import Spans, fill, fit, fit_number
@@ -144,7 +144,8 @@ class Table(Generic[Row]):
             return how.how
         if self.ui.raw:
             return plain
-        if how.one_unit or (how.key and how.key == self.sorted_by and how.how is not figure):
+        is_sorted = how.key == self.sorted_by and how.how in {of_bytes, size}
+        if how.one_unit or is_sorted:
             values = [how.get(row) for row in self.rows]
             return in_one_unit(value for value in values if not isinstance(value, str))
         return how.how
@@ -154,7 +155,11 @@ class Table(Generic[Row]):
         mark = "▼" if self.descending else "▲"
         for column, cells in columns:
             gap, title, role = column.before, column.title, _HEAD
-            if column.key and column.key == self.sorted_by:
+            if (
+                column.key
+                and column.key == self.sorted_by
+                and (self.descending or self.selected is not None)
+            ):
                 role = _SORTED_HEAD
                 title += mark
             spare = cells - len(title)
@@ -184,6 +189,9 @@ class Table(Generic[Row]):
             value = column.get(row)
             if isinstance(value, str):
                 text = fit(value, cells, right=not column.left)
+            elif value is None and not row.key:
+                # What belongs to another row says only what it has to say.
+                text = " " * cells
             else:
                 text = fit_number(written(value, how), cells)
             role = "value" if column.role is None else column.role(row)

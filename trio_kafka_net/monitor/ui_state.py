@@ -97,6 +97,8 @@ class UiState:
     """Whether log records are shown instead of the view."""
     notice: str = ""
     """What the program has to say, until the next key."""
+    header: bool = True
+    """Whether there is a header."""
     limit: int = 50
     """Connections to ask for."""
 
@@ -105,7 +107,7 @@ class UiState:
 
         Args:
             key: one of ``KEY_NAMES``, or the character that was typed.
-            rows: keys of the rows that the table has now, as ``views.row_keys`` lists them; what
+            rows: keys of the rows that the table has now, as ``layout.row_keys`` lists them; what
                 Enter opens is one of them.
         """
         if key == "ctrl-c":

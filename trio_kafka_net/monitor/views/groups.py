@@ -24,6 +24,7 @@ NEVER: Final = math.inf
 """The time until a lag is gone that does not shrink."""
 
 _SETTLED: Final = frozenset({"Stable", "Empty", "Dead"})
+_SHORT: Final = {"PreparingRebalance": "Rebalancing", "CompletingRebalance": "Rebalancing"}
 
 
 @attrs.frozen
@@ -115,7 +116,14 @@ def _state_role(row: GroupRow) -> Role:
 
 COLUMNS: Final[tuple[Column[GroupRow], ...]] = (
     Column("group", 12, lambda row: row.name, key="group", left=True, is_name=True),
-    Column("state", 13, lambda row: row.state or UNKNOWN, key="state", left=True, role=_state_role),
+    Column(
+        "state",
+        13,
+        lambda row: _SHORT.get(row.state, row.state) or UNKNOWN,
+        key="state",
+        left=True,
+        role=_state_role,
+    ),
     Column("mbr", 3, lambda row: row.members, key="members"),
     Column("lag", 6, lambda row: row.lag, scaled, "lag", is_scaled=True),
     Column("ETA", 7, lambda row: row.eta_s, duration, "eta", draw=_eta),

@@ -1,0 +1,263 @@
+"""Which parts of the screen there is room for, and where they are.
+
+A part is there whole or not at all. By width: boxes from 120 cells on, bare lines below, no
+sparklines and phases below 80, and below 60 (or with fewer than 12 lines) one line of figures. By
+height: what is least important goes first, and the table takes what is left.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from typing import Any, Final
+
+from . import gauges
+from .chrome import colour_of, help_lines, rule, tabs
+from .columns import View
+from .documents import number_of, rows_of, text_of
+from .ui_state import UiState
+from .views import VIEWS
+from .views.processors import summary as closed_connections
+from .views.topics import summary as counted_topics
+from .views.view import TableView
+from .widgets import Span, Spans, beside, fill, panel
+from .window import Window
+
+_NO_DATA: Final = " not exported here"
+_DAY: Final = 86_400
+
+
+class Preset(enum.IntEnum):
+    """What fits; the value is the least width for it."""
+
+    LINE = 0
+    SLIM = 60
+    NARROW = 80
+    PLAIN = 100
+    BOXED = 120
+
+    @classmethod
+    def of(cls, width: int, height: int) -> Preset:
+        """The preset for a terminal of so many cells and lines."""
+        if height < 12:
+            return cls.LINE
+        return max(preset for preset in cls if preset <= width)
+
+
+def body(window: Window, ui: UiState, width: int, height: int) -> list[Spans]:
+    """Everything between the header and the line of alerts, ``height`` lines at most."""
+    preset = Preset.of(width, height + 3)
+    if preset is Preset.BOXED:
+        if ui.view is View.OVERVIEW and not (ui.help or ui.log):
+            return _overview(window, ui, width, height)
+        title, lines = content(window, ui, width - 2, height - 2)
+        return panel(title, lines, width, height)
+    return _plain(window, ui, width, height, preset)
+
+
+def content(
+    window: Window, ui: UiState, width: int, height: int
+) -> tuple[Sequence[Span], list[Spans]]:
+    """Title and lines of what the screen is about: help, log, a detail or a table."""
+    view = VIEWS[ui.view]
+    title = f"{view.view.value} {view.view.title}"
+    if ui.help:
+        return [(f"Help: {View(ui.view).title}", "title")], help_lines(ui)[:height]
+    if ui.log:
+        return [("Log: warnings and worse, newest first", "title")], _scrolled(
+            _log(window), ui, height
+        )
+    if window.now is None:
+        return [(title, "title")], [[(" waiting for the first answer", "dim")]]
+    if not view.is_exported(window):
+        return [(title, "title")], [[(_NO_DATA, "dim")]]
+    if ui.detail:
+        subject = f" of {_shown(ui.subject)}" if ui.subject else ""
+        return [(title + subject, "title"), ("   esc back", "dim")], _scrolled(
+            view.detail(window, ui, width), ui, height
+        )
+    return _tabled(view, window, ui, width, height)
+
+
+def row_keys(window: Window, ui: UiState) -> list[str]:
+    """What ``UiState.press`` has to know of the rows: their keys, in their order.
+
+    Lines of a text that can be moved have numbers.
+    """
+    view = VIEWS[ui.view]
+    if ui.log:
+        return [str(at) for at in range(len(_log(window)))]
+    if ui.detail:
+        return [str(at) for at in range(len(view.detail(window, ui, Preset.BOXED)))]
+    return [row.key for row in view.chosen(window, ui) if row.key]
+
+
+# -- the overview in boxes ------------------------------------------------------------------------
+
+
+def _overview(window: Window, ui: UiState, width: int, height: int) -> list[Spans]:
+    top = _top_boxes(window, ui, width) if height >= 17 else gauges.two_lines(window, ui)
+    lines = [fill(line, width) for line in top]
+    left = height - len(lines)
+    extra = max(0, left - 29)
+    middle = 8 + extra // 4 if left >= 18 else 0
+    bottom = 6 + extra // 4 if left >= 27 else 0
+    lines += _box(window, ui, View.REQUESTS, width, left - middle - bottom)
+    right = 48 + (width - 120) * 2 // 5
+    for rows, first, second in (
+        (middle, View.PROCESSORS, View.TOPICS),
+        (bottom, View.CONNECTIONS, View.GROUPS),
+    ):
+        if rows:
+            lines += beside(
+                _box(window, ui, first, width - right, rows),
+                _box(window, ui, second, right, rows),
+            )
+    return lines
+
+
+def _top_boxes(window: Window, ui: UiState, width: int) -> list[Spans]:
+    spare = width - 120
+    first, second = 43 + spare // 3, 41 + spare // 3
+    third = width - first - second
+    if window.now is None:
+        waiting: list[Spans] = [[(" waiting for the first answer", "dim")]]
+        boxes = [waiting, waiting, waiting]
+    else:
+        boxes = [
+            gauges.throughput(window, ui, first - 2),
+            gauges.saturation(window, second - 2),
+            gauges.latency(window, ui, third - 2),
+        ]
+    return beside(
+        panel([("Throughput", "title")], boxes[0], first, 8),
+        panel([("Saturation", "title")], boxes[1], second, 8),
+        panel(gauges.LATENCY_TITLE, boxes[2], third, 8),
+    )
+
+
+_SUMMARIES: Final = {View.PROCESSORS: closed_connections, View.TOPICS: counted_topics}
+"""What the boxes of the overview say below their tables."""
+
+
+def _box(window: Window, ui: UiState, view: View, width: int, height: int) -> list[Spans]:
+    table = VIEWS[view]
+    title = f"{view.value} {view.title}"
+    inner = width - 2
+    if window.now is None or not table.is_exported(window):
+        text = _NO_DATA if window.now is not None else " waiting for the first answer"
+        return panel([(title, "title")], [[(text, "dim")]], width, height)
+    # On the left there is a blank before the border; on the right names need every cell.
+    cells = inner - 1 if view in {View.PROCESSORS, View.CONNECTIONS} else inner
+    below = _SUMMARIES[view](window, inner) if view in _SUMMARIES else []
+    shown = table.table(window, ui)
+    lines = shown.lines(cells, height - 2 - len(below))
+    lines += [[] for _ in range(height - 2 - len(below) - len(lines))]
+    caption = table.caption(window, ui, list(shown.rows))
+    return panel(_titled(title, caption), lines + below, width, height)
+
+
+# -- without boxes --------------------------------------------------------------------------------
+
+
+def _plain(window: Window, ui: UiState, width: int, height: int, preset: Preset) -> list[Spans]:
+    if window.now is None:
+        top: list[Spans] = [[(" waiting for the first answer", "dim")]]
+    elif preset is Preset.SLIM or height < 17:
+        top = gauges.two_lines(window, ui)
+    else:
+        top = gauges.five_lines(window, ui, width)
+    lines = [fill(line, width) for line in top]
+    lines.append(tabs(ui.view, width))
+    left = height - len(lines)
+    below: list[Spans] = []
+    if (
+        preset is Preset.PLAIN
+        and ui.view is View.OVERVIEW
+        and left >= 20
+        and not (ui.help or ui.log)
+    ):
+        below = _below(window, ui, width, left)
+    _, shown = content(window, ui, width, left - len(below))
+    if ui.help or ui.log or ui.detail:
+        title, shown = content(window, ui, width, left - 1)
+        shown = [rule(title, width), *shown]
+    lines += [fill(line, width) for line in shown]
+    lines += [fill([], width) for _ in range(height - len(lines) - len(below))]
+    return [*lines, *below]
+
+
+def _below(window: Window, ui: UiState, width: int, left: int) -> list[Spans]:
+    """Processors and, with more room, connections below the requests."""
+    lines: list[Spans] = []
+    for view, rows in ((View.PROCESSORS, 5), (View.CONNECTIONS, 4 if left >= 25 else 0)):
+        if rows:
+            table = VIEWS[view]
+            title = f"{view.value} {view.title}"
+            lines.append(rule([(title, "title")], width))
+            if table.is_exported(window):
+                shown = table.table(window, ui).lines(width, rows)
+            else:
+                shown = [[(_NO_DATA, "dim")]]
+            shown += [[] for _ in range(rows - len(shown))]
+            lines += [fill(line, width) for line in shown]
+    return lines
+
+
+# -- parts ----------------------------------------------------------------------------------------
+
+
+def _tabled(
+    view: TableView[Any], window: Window, ui: UiState, width: int, height: int
+) -> tuple[Sequence[Span], list[Spans]]:
+    below = view.summary(window, width)
+    below = below if len(below) <= height - 6 else []
+    table = view.table(window, ui)
+    rows = min(height - len(below), len(table.rows) + 1)
+    lines = table.lines(width, rows)
+    if view.view is not View.TASKS:
+        # A summary stands at the bottom, unless it is what the view is about.
+        lines += [[] for _ in range(height - len(below) - len(lines))]
+    caption = view.caption(window, ui, list(table.rows))
+    title = _titled(f"{view.view.value} {view.view.title}", caption)
+    return title, lines + below
+
+
+def _titled(title: str, caption: str) -> list[Span]:
+    return [(title, "title"), (f"   {caption}" if caption else "", "dim")]
+
+
+def _scrolled(lines: list[Spans], ui: UiState, height: int) -> list[Spans]:
+    """``height`` lines from the selected one on, or from where the last ones fit."""
+    first = max(0, min(ui.row, len(lines) - height))
+    return lines[first : first + max(0, height)]
+
+
+def _shown(subject: str | None) -> str:
+    return text_of({"name": subject}, "name")
+
+
+def _log(window: Window) -> list[Spans]:
+    lines: list[Spans] = []
+    for record in rows_of(window.document("log"), "records"):
+        level = text_of(record, "level")
+        at = number_of(record, "time")
+        lines.append(
+            [
+                (f" {_time_of_day(at, window.utc_offset_s)}  ", "dim"),
+                (f"{level.upper():<8} ", colour_of(level)),
+                (text_of(record, "logger") + "  ", "label"),
+                (text_of(record, "message"), "value"),
+            ]
+        )
+    if not lines:
+        known = window.document("log") is not None
+        lines = [[(" no warnings" if known else _NO_DATA, "dim")]]
+    return lines
+
+
+def _time_of_day(at: float | None, offset_s: float) -> str:
+    if at is None or not abs(at) < 1e15:
+        return "--:--:--"
+    seconds = int(at + offset_s) % _DAY
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
