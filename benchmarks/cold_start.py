@@ -54,7 +54,7 @@ def interpreter(code: str) -> float:
 def cold_start() -> tuple[float, int]:
     """Seconds to the first Metadata response, and resident KiB after it."""
     with tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, "-m", "trio_kafka_net", "broker"]
+        command = [sys.executable, "-m", "trio_kafka_net", "broker", "--metrics", "127.0.0.1:0"]
         command += ["--listener", "PLAINTEXT://127.0.0.1:0", "--data-dir", f"{directory}/data"]
         begin = time.perf_counter()
         with subprocess.Popen(

@@ -44,7 +44,7 @@ SUBSCRIPTION = b"\0\1\0\0\0\1\0\1t\xff\xff\xff\xff\0\0\0\0"
 @contextmanager
 def broker() -> Iterator[int]:
     """A broker in a process of its own; its port."""
-    command = [sys.executable, "-m", "trio_kafka_net", "broker", "--in-memory"]
+    command = [sys.executable, "-m", "trio_kafka_net", "broker", "--in-memory", "--metrics", "off"]
     command += ["--listener", "PLAINTEXT://127.0.0.1:0"]
     command += ["--override", "group.initial.rebalance.delay.ms=0"]
     with subprocess.Popen(

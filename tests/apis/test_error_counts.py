@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from trio_kafka_net.apis.error_counts import ErrorCounter
+from collections import Counter
+
+from trio_kafka_net.apis.error_counts import ErrorGatherers
 from trio_kafka_net.protocol.messages import (
     ApiVersionsResponse,
     FetchResponse,
@@ -14,8 +16,10 @@ Partition = ProduceResponse.PartitionProduceResponse
 Topic = ProduceResponse.TopicProduceResponse
 
 
-def count(response, version: int) -> dict[int, int]:
-    return ErrorCounter().count(response, version)
+def count(response, version: int, gatherers: ErrorGatherers | None = None) -> dict[int, int]:
+    codes: list[int] = []
+    (gatherers or ErrorGatherers()).of(type(response), version)(response, codes)
+    return Counter(codes)
 
 
 def test_a_top_level_code_counts_once():
@@ -59,6 +63,6 @@ def test_empty_and_null_arrays_count_nothing():
 
 
 def test_versions_of_one_class_are_kept_apart():
-    counter = ErrorCounter()
+    gatherers = ErrorGatherers()
     response = FindCoordinatorResponse()
-    assert [{0: 1}, {}, {0: 1}] == [counter.count(response, version) for version in (3, 4, 3)]
+    assert [{0: 1}, {}, {0: 1}] == [count(response, version, gatherers) for version in (3, 4, 3)]

@@ -65,6 +65,9 @@ def test_control_plane_listener_must_be_an_endpoint():
         with_listeners({}, (), "9090")
 
 
+FREE_LISTENER = "PLAINTEXT://127.0.0.1:0"
+
+
 def run(*options):
     """Run a broker that is expected to refuse; returns exit code and standard error."""
     done = subprocess.run(
@@ -87,7 +90,8 @@ def run(*options):
         (["--override", "num.io.threads=0"], "num.io.threads=0: must be an integer from 1"),
         (["no-such-file"], "cannot read no-such-file"),
         (["--bogus"], "No such option"),
-        (["--metrics", "127.0.0.1:9404"], "is not 'off'"),
+        (["--metrics", "9404"], "trio.metrics.listener=9404: must be host:port"),
+        (["--metrics", "nobody:99999"], "must be host:port, port from 0 to 65535"),
         (["--brokers", "0"], "0 is not in the range x>=1"),
         (["--brokers", "2", "--listener", "PLAINTEXT://127.0.0.1:65530"], "65540"),
     ],
@@ -107,6 +111,18 @@ def test_broker_whose_port_is_taken_exits_with_98_and_names_it(tmp_path):
 
     assert (code, "Traceback" in stderr) == (98, False)
     assert endpoint in stderr
+
+
+@pytest.mark.slow
+def test_broker_whose_metrics_port_is_taken_exits_with_98_and_names_it():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, stderr = run(
+            "--in-memory", "--listener", FREE_LISTENER, "--metrics", f"127.0.0.1:{port}"
+        )
+
+    assert (code, "Traceback" in stderr) == (98, False)
+    assert f"METRICS 127.0.0.1:{port}" in stderr
 
 
 @pytest.mark.slow
@@ -141,16 +157,16 @@ def test_several_brokers_announce_their_listeners_one_broker_after_the_other(tmp
     listeners = ["--listener", "PLAINTEXT://127.0.0.1:0"]
     listeners += ["--control-plane-listener", "CONTROLLER://127.0.0.1:0"]
     command = [sys.executable, "-m", "trio_kafka_net", "broker", "--brokers", "2", *listeners]
-    command += ["--data-dir", str(tmp_path / "data")]
+    command += ["--data-dir", str(tmp_path / "data"), "--metrics", "127.0.0.1:0"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
-        lines = [process.stdout.readline().split() for _ in range(5)]
+        lines = [process.stdout.readline().split() for _ in range(7)]
         process.send_signal(signal.SIGTERM)
 
         assert process.wait(30) == 0
-    assert lines[4] == ["ready"]
-    said = [(what, name, plane) for what, name, _, plane in lines[:4]]
+    assert lines[6] == ["ready"]
+    said = [(what, name, plane) for what, name, _, plane in lines[:6]]
     assert (
         said
         == [
@@ -158,8 +174,9 @@ def test_several_brokers_announce_their_listeners_one_broker_after_the_other(tmp
             ("listening", "CONTROLLER", "control"),
         ]
         * 2
+        + [("listening", "METRICS", "metrics")] * 2
     )
-    assert len({address for _, _, address, _ in lines[:4]}) == 4
+    assert len({address for _, _, address, _ in lines[:6]}) == 6
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def phases(registry: MetricsRegistry, request: str) -> dict[str, float]:
 def test_the_phases_add_up_to_the_total(times, expected):
     """Unlike Kafka's, also when a request is cut off: no phase is negative or lost."""
     registry = MetricsRegistry()
-    RequestMetrics(registry, "data", ERRORS).api("Produce").record(finished(**times), 9, 0)
+    RequestMetrics(registry, "data", ERRORS).rows(9, "Produce").record(finished(**times), 0)
     observed = phases(registry, "Produce")
     assert expected == observed
     total = observed.pop("total", 0)
@@ -90,7 +90,7 @@ def test_throttling_is_not_part_of_the_total():
     registry = MetricsRegistry()
     request = finished(**ANSWERED)
     request.throttle_time_ms = 250
-    RequestMetrics(registry, "data", ERRORS).api("Produce").record(request, 9, 0)
+    RequestMetrics(registry, "data", ERRORS).rows(9, "Produce").record(request, 0)
     observed = phases(registry, "Produce")
     assert (250, 15) == (observed["throttle"], observed["total"])
 
@@ -112,7 +112,7 @@ def test_requests_are_counted_by_plane_api_and_version():
         (data, "Metadata", 13),
         (control, "Metadata", 12),
     ):
-        metrics.api(request).record(finished(**ANSWERED), version, 0)
+        metrics.rows(version, request).record(finished(**ANSWERED), 0)
     assert {
         ("data", "Metadata", "12"): 2,
         ("data", "Metadata", "13"): 1,
@@ -135,11 +135,11 @@ def test_errors_are_counted_by_name():
 
 def test_sizes_of_requests_and_responses():
     registry = MetricsRegistry()
-    api = RequestMetrics(registry, "data", ERRORS).api("Produce")
+    rows = RequestMetrics(registry, "data", ERRORS).rows(9, "Produce")
     for size in (64, 65):
         request = finished(**ANSWERED)
         request.response_bytes = 1000
-        api.record(request, 9, size)
+        rows.record(request, size)
     assert {("data", "Produce"): 2000} == numbers(registry, names.RESPONSE_BYTES)
     histogram = numbers(registry, names.REQUEST_BYTES)["data", "Produce"]
     assert (1, 2, 129) == (*histogram.cumulative[:2], histogram.sum)

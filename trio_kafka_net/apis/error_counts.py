@@ -1,73 +1,66 @@
-"""How often each error code stands in a response, NONE included.
+"""The error codes of a response, NONE included.
 
 In Kafka every response class counts its own. Here it is one rule: every field named
-``error_code`` that the response's version has, wherever it is. Where those fields are is found
-once per class and version.
+``error_code`` that the response's version has, wherever it is. A function that walks to those
+fields is made once per class and version, from source text, as the codecs are: it runs once per
+request, and looking fields up by name would cost more than the handler of a small one.
 
 Source: Kafka ``AbstractResponse.errorCounts``.
 """
 
 from __future__ import annotations
 
-import attrs
+from collections.abc import Callable, Iterator
 
 from trio_kafka_net.protocol.message import Message, Struct
 
-
-@attrs.frozen
-class _Places:
-    """Where a struct has error codes."""
-
-    has_code: bool
-    arrays: tuple[tuple[str, _Places], ...]
-    """Fields with arrays of structs that have some, themselves or below."""
-    structs: tuple[tuple[str, _Places], ...]
-    """The same for single structs."""
+GatherErrors = Callable[[Message, list[int]], None]
+"""Appends the error codes of a response to a list."""
 
 
-class ErrorCounter:
-    """Counts error codes; remembers for every class and version where they are."""
+class ErrorGatherers:
+    """Functions that gather error codes, by class and version of the response."""
 
     def __init__(self) -> None:
         """Know no class yet."""
-        self._places: dict[tuple[type[Struct], int], _Places] = {}
+        self._known: dict[tuple[type[Message], int], GatherErrors] = {}
 
-    def count(self, response: Message, version: int) -> dict[int, int]:
-        """Count error codes in ``response`` as ``version`` of it is sent: {code: how often}."""
-        key = type(response), version
-        places = self._places.get(key)
-        if places is None:
-            places = self._places[key] = _find_places(type(response), version)
-        counts: dict[int, int] = {}
-        _count(response, places, counts)
-        return counts
+    def of(self, response: type[Message], version: int) -> GatherErrors:
+        """The function for a class of responses as ``version`` of it is sent."""
+        key = response, version
+        gather = self._known.get(key)
+        if gather is None:
+            gather = self._known[key] = _compile(response, version)
+        return gather
 
 
-def _count(struct: Struct, places: _Places, counts: dict[int, int]) -> None:
-    if places.has_code:
-        code: int = struct.error_code  # type: ignore[attr-defined]  # looked up in _find_places
-        counts[code] = counts.get(code, 0) + 1
-    for name, inner in places.arrays:
-        for each in getattr(struct, name) or ():
-            _count(each, inner, counts)
-    for name, inner in places.structs:
-        value = getattr(struct, name)
-        if value is not None:
-            _count(value, inner, counts)
+def _compile(response: type[Message], version: int) -> GatherErrors:
+    lines = [
+        "def gather(s0, codes):",
+        "    add = codes.append",
+        *_walk(response, version, 0),
+    ]
+    namespace: dict[str, GatherErrors] = {}
+    # Of names of fields of our own classes, nothing else.
+    exec("\n".join(lines), namespace)  # noqa: S102 - see above
+    return namespace["gather"]
 
 
-def _find_places(cls: type[Struct], version: int) -> _Places:
-    has_code = False
-    arrays: list[tuple[str, _Places]] = []
-    structs: list[tuple[str, _Places]] = []
-    for field in cls.FIELDS:
+def _walk(struct: type[Struct], version: int, depth: int) -> Iterator[str]:
+    """Lines that gather the codes of the struct in variable ``s<depth>``; none if it has none."""
+    here, below = f"s{depth}", f"s{depth + 1}"
+    indent = "    " * (depth + 1)
+    for field in struct.FIELDS:
         if not field.exists_in(version):
             continue
-        has_code = has_code or field.name == "error_code"
-        inner = cls.STRUCTS.get(field.type.removeprefix("[]"))
-        if inner is None:
-            continue
-        places = _find_places(inner, version)
-        if places.has_code or places.arrays or places.structs:
-            (arrays if field.is_array else structs).append((field.name, places))
-    return _Places(has_code, tuple(arrays), tuple(structs))
+        if field.name == "error_code":
+            yield f"{indent}add({here}.error_code)"
+        inner = struct.STRUCTS.get(field.type.removeprefix("[]"))
+        lines = [] if inner is None else list(_walk(inner, version, depth + 1))
+        if lines and field.is_array:
+            yield f"{indent}for {below} in {here}.{field.name} or ():"
+            yield from lines
+        elif lines:
+            yield f"{indent}{below} = {here}.{field.name}"
+            yield f"{indent}if {below} is not None:"
+            yield from lines

@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 
 from trio_kafka_net.metrics.registry import MetricsRegistry
-from trio_kafka_net.metrics.request_metrics import ApiMetrics, RequestMetrics
+from trio_kafka_net.metrics.request_metrics import RequestMetrics, RequestRows
 from trio_kafka_net.network.request_channel import Request
 from trio_kafka_net.protocol.api_keys import ApiKey
 from trio_kafka_net.protocol.error_codes import ErrorCode
@@ -21,7 +21,7 @@ from trio_kafka_net.protocol.message import Message
 from trio_kafka_net.protocol.messages.fetch import FetchRequest
 
 from .dispatch import KafkaRequest
-from .error_counts import ErrorCounter
+from .error_counts import ErrorGatherers, GatherErrors
 from .request_log import log as request_log
 from .request_log import log_completed
 
@@ -50,11 +50,18 @@ _NamesOf = Callable[[Message], tuple[str, ...]]
 class _Served:
     """What is the same for all requests of one version of an API."""
 
-    figures: ApiMetrics
-    """Under the API's own name."""
+    rows: RequestRows
+    """Of requests that are counted under the API's own name only."""
     names_of: _NamesOf | None
     """The names under which a request is counted, if they depend on what it says."""
     is_deprecated: bool
+    rows_of: dict[tuple[str, ...], RequestRows] = attrs.field(factory=dict)
+    """{names under which requests are counted: where they go}"""
+    response_type: type[Message] | None = None
+    """What was answered last, in ``response_version``; mostly the only thing that ever is."""
+    response_version: int = -1
+    gather: GatherErrors | None = None
+    """Finds the error codes in it."""
 
 
 class RequestObserver:
@@ -74,7 +81,7 @@ class RequestObserver:
             security_protocols: {listener name: its protocol}, for the request log.
         """
         self._metrics = RequestMetrics(registry, plane, _ERROR_NAMES)
-        self._errors = ErrorCounter()
+        self._errors = ErrorGatherers()
         self._security_protocols = {} if security_protocols is None else dict(security_protocols)
         self._served: dict[tuple[ApiKey, int], _Served] = {}
 
@@ -107,26 +114,45 @@ class RequestObserver:
 
     def _learn(self, key: ApiKey, version: int) -> _Served:
         return _Served(
-            figures=self._metrics.api(key.label),
+            rows=self._metrics.rows(version, key.label),
             names_of=_NAMES_OF.get(key),
             is_deprecated=0 <= version <= _LAST_DEPRECATED.get(key, _NOT_SERVED),
         )
 
     def _count(self, request: KafkaRequest, version: int, served: _Served) -> None:
-        size = len(request.payload) - request.body_position
-        if served.names_of is None or request.message is None:
-            served.figures.record(request, version, size)
-        else:
-            for name in served.names_of(request.message):
-                self._metrics.api(name).record(request, version, size)
-        if request.response is not None:
-            served.figures.record_errors(
-                self._errors.count(request.response, request.response_version)
-            )
+        rows = served.rows
+        if served.names_of is not None and request.message is not None:
+            names = served.names_of(request.message)
+            named = served.rows_of.get(names)
+            if named is None:
+                named = served.rows_of[names] = self._metrics.rows(
+                    version, *names, errors_of=request.api.key.label
+                )
+            rows = named
+        rows.record(request, len(request.payload) - request.body_position)
+        response = request.response
+        if response is not None:
+            gather = served.gather
+            if (
+                gather is None
+                or type(response) is not served.response_type
+                or request.response_version != served.response_version
+            ):
+                gather = self._learn_answer(served, type(response), request.response_version)
+            gather(response, rows.error_codes)
         if served.is_deprecated:
-            served.figures.record_deprecated(
+            self._metrics.api(request.api.key.label).record_deprecated(
                 version, request.client_software_name, request.client_software_version
             )
+
+    def _learn_answer(
+        self, served: _Served, response_type: type[Message], version: int
+    ) -> GatherErrors:
+        gather = self._errors.of(response_type, version)
+        served.response_type = response_type
+        served.response_version = version
+        served.gather = gather
+        return gather
 
 
 def _names_of_fetch(message: Message) -> tuple[str, ...]:

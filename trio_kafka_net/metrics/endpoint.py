@@ -76,7 +76,7 @@ class MetricsEndpoint:
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._socket))
         task_status.started()
         try:
-            await trio.serve_listeners(self._serve, [listener])
+            await trio.serve_listeners(self.serve_client, [listener])
         except* OSError as errors:
             log.error("the metrics endpoint has ended", exc_info=errors)
 
@@ -84,7 +84,11 @@ class MetricsEndpoint:
         """Give the port back; a second call does nothing."""
         self._socket.close()
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
+    async def serve_client(self, stream: trio.abc.HalfCloseableStream) -> None:
+        """Serve one client to its end, and close; it may be any stream.
+
+        Cancellation: an answer in progress is cut.
+        """
         try:
             if self._clients < MAX_CLIENTS:
                 self._clients += 1
@@ -105,7 +109,7 @@ class MetricsEndpoint:
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _serve_requests(self, stream: trio.SocketStream) -> None:
+    async def _serve_requests(self, stream: trio.abc.HalfCloseableStream) -> None:
         http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
         idle_seconds = REQUEST_SECONDS
         while await _wait_for_bytes(http, stream, idle_seconds):
@@ -140,7 +144,9 @@ class MetricsEndpoint:
         return request.target.decode("latin-1")
 
 
-async def _wait_for_bytes(http: h11.Connection, stream: trio.SocketStream, seconds: float) -> bool:
+async def _wait_for_bytes(
+    http: h11.Connection, stream: trio.abc.HalfCloseableStream, seconds: float
+) -> bool:
     """Wait for the beginning of a request; False if none comes."""
     if http.trailing_data[0]:
         return True
@@ -152,7 +158,9 @@ async def _wait_for_bytes(http: h11.Connection, stream: trio.SocketStream, secon
     return False
 
 
-async def _read_request(http: h11.Connection, stream: trio.SocketStream) -> h11.Request | None:
+async def _read_request(
+    http: h11.Connection, stream: trio.abc.HalfCloseableStream
+) -> h11.Request | None:
     """Read a request to its end; None if the client closes before.
 
     Raises:
@@ -173,7 +181,7 @@ async def _read_request(http: h11.Connection, stream: trio.SocketStream) -> h11.
     raise RefusedError(408, f"a request may take {REQUEST_SECONDS:g} s")
 
 
-async def _next_event(http: h11.Connection, stream: trio.SocketStream) -> object:
+async def _next_event(http: h11.Connection, stream: trio.abc.HalfCloseableStream) -> object:
     while True:
         try:
             event = http.next_event()
@@ -187,7 +195,7 @@ async def _next_event(http: h11.Connection, stream: trio.SocketStream) -> object
 
 async def _send(
     http: h11.Connection,
-    stream: trio.SocketStream,
+    stream: trio.abc.HalfCloseableStream,
     found: Answer,
     *,
     is_over: bool,
@@ -216,7 +224,7 @@ async def _send(
             await _let_read(stream)
 
 
-async def _let_read(stream: trio.SocketStream) -> None:
+async def _let_read(stream: trio.abc.HalfCloseableStream) -> None:
     """Let the client read the last answer: closing with unread bytes would destroy it."""
     try:
         await stream.send_eof()
@@ -227,7 +235,7 @@ async def _let_read(stream: trio.SocketStream) -> None:
         return
 
 
-async def _refuse(stream: trio.SocketStream) -> None:
+async def _refuse(stream: trio.abc.HalfCloseableStream) -> None:
     body = error_answer(503, f"{MAX_CLIENTS} clients are served already").body
     head = (
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"

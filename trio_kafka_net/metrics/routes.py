@@ -94,11 +94,10 @@ def check_host(host: str) -> None:
     Raises:
         RefusedError: 400, neither an address nor ``localhost``.
     """
-    name = urlsplit(f"//{host}").hostname if host.isprintable() else None
-    if name == "localhost":
-        return
     try:
-        ipaddress.ip_address(name or "")
+        name = urlsplit(f"//{host}").hostname if host.isprintable() else None
+        if name != "localhost":
+            ipaddress.ip_address(name or "")
     except ValueError:
         raise RefusedError(
             400, "this endpoint listens on loopback only: ask for it by address"
