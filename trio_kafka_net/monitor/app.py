@@ -45,6 +45,9 @@ MAX_BACK_OFF_S: Final = 5.0
 REDRAW_S: Final = 1.0
 """Seconds after which a frame is drawn even though nothing is new: clocks go on."""
 
+HANG_UP_S: Final = 0.1
+"""Seconds in which the signal of a terminal that hung up comes."""
+
 OpenTerminal = Callable[[], AbstractContextManager[int | None]]
 """Makes a context whose value is the descriptor of a terminal, or None if there is none."""
 
@@ -215,6 +218,8 @@ class Monitor:
             try:
                 keys = await keyboard.read()
             except EOFError:
+                # A hang-up is a signal as well, which must still find somebody who obeys it.
+                await trio.sleep(HANG_UP_S)
                 self._finished.cancel()
                 return
             for key in keys:
