@@ -109,7 +109,7 @@ def spread(bounds, p50, p99):
         weights[low] = min((below - 0.5) / (1 - place50), 0.5 / place50)
         weights[max(0, low - 1)] += 0.5 - place50 * weights[low]
         weights[high - 1] += below - 0.5 - (1 - place50) * weights[low]
-    weights[-1] = max(0.0, 1 - sum(weights))
+    weights[min(high + 1, len(bounds))] += max(0.0, 1 - sum(weights))
     return weights
 
 
@@ -147,7 +147,7 @@ def saturation(page, passed, handler_idle, queued):
     for plane, handlers in (("data", (2, 6, 180)), ("control", (0, 1, 0))):
         for state, number in zip(("idle", "running", "parked"), handlers, strict=True):
             page.add(names.HANDLERS, number, plane=plane, state=state)
-    page.add(names.HANDLER_IDLE, handler_idle * 9 * passed, plane="data")
+    page.add(names.HANDLER_IDLE, handler_idle * 8 * passed, plane="data")
     page.add(names.PURGATORY_SIZE, 180, plane="data", delayedOperation="Fetch")
     page.add(names.MEMORY_POOL_USED, 12e6, plane="data")
     page.add(names.MEMORY_POOL_AVAILABLE, 52e6, plane="data")
@@ -430,7 +430,7 @@ def busy():
         page = server(second, last)
         # Idle as long as there was time for it; then only 24 % of it.
         waited = 0.6 * min(second, 20) + 0.24 * max(0, second - 20)
-        page.add(names.HANDLER_IDLE, 9 * waited, plane="data")
+        page.add(names.HANDLER_IDLE, 8 * waited, plane="data")
         throttles = max(0, second - 57)
         page.add(names.QUOTA_THROTTLES, throttles, resource="Produce", user="", clientId="checkout")
         yield snapshot(page, second, last, documents() if second == last else None)
@@ -457,7 +457,7 @@ def trouble():
     for second in range(0, last + 1, 2):
         page = server(second, last, load=2.0, queued=500)
         page.add(names.IO_WAIT, 0.02 * second)
-        page.add(names.HANDLER_IDLE, 0.05 * 9 * second, plane="data")
+        page.add(names.HANDLER_IDLE, 0.05 * 8 * second, plane="data")
         page.add(names.MEMORY_POOL_DEPLETED, 0.3 * second, plane="data")
         page.add(names.OFFLINE_LOG_DIRS, 1)
         page.add(names.OFFLINE_REPLICAS, 3)

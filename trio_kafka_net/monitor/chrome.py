@@ -24,28 +24,37 @@ _FULL_WIDTH: Final = 100
 
 
 def header(window: Window, ui: UiState, width: int) -> Spans:
-    """Who it is, whether it lives, since when; where from, how often, and what time it is there."""
+    """Who it is, whether it lives, since when; where from, how often, and what time it is there.
+
+    What does not fit is left out, the least important first.
+    """
     about = _about(window)
     is_full = width >= _FULL_WIDTH
-    left: Spans = [(" trio-kafka-net   " if is_full else " tkn  ", "title")]
-    left += [(f"broker {about.get('node_id', '?')} ", "value"), _state(window, ui)]
-    up = _up_s(window)
-    if is_full:
-        facts = [
-            f"v{about['version']}" if about.get("version") else "",
-            about.get("cluster_id", ""),
-            _roles(about.get("roles", "")),
-            f"up {_long(up)}" if up is not None else "",
-        ]
-        left.append(("   " + " · ".join(fact for fact in facts if fact), "dim"))
-    elif up is not None:
-        left.append((f"  up {duration(up)}", "dim"))
+    name: Spans = [(" trio-kafka-net   " if is_full else " tkn  ", "title")]
+    name += [(f"broker {about.get('node_id', '?')} ", "value"), _state(window, ui)]
     source = cut_end(clean(window.source), max(9, width // 4))
-    right: Spans = [
-        (f"{source}  {ui.interval_s:.1f}s  ", "dim"),
-        (_clock(window) + " ", "value"),
+    clock: Span = (_clock(window) + " ", "value")
+    ends: list[Spans] = [[(f" {source}  {ui.interval_s:.1f}s  ", "dim"), clock], [clock], []]
+    for end in ends:
+        for facts in _facts(about, _up_s(window), is_full=is_full):
+            line = [*name, (facts, "dim")]
+            if spans_width(line) + spans_width(end) < width:
+                return sides(line, end, width)
+    return fill(name, width)
+
+
+def _facts(about: dict[str, str], up_s: float | None, *, is_full: bool) -> list[str]:
+    """What else there is to say, ever shorter."""
+    if not is_full:
+        return [f"  up {duration(up_s)}", ""] if up_s is not None else [""]
+    facts = [
+        f"v{about['version']}" if about.get("version") else "",
+        about.get("cluster_id", ""),
+        _roles(about.get("roles", "")),
+        f"up {_long(up_s)}" if up_s is not None else "",
     ]
-    return sides(left, right, width)
+    known = [fact for fact in facts if fact]
+    return ["   " + " · ".join(known[at:]) for at in range(len(known))] + [""]
 
 
 def state(window: Window, ui: UiState) -> Spans:
@@ -146,7 +155,9 @@ def _as_many_as_fit(alerts: Sequence[Alert], texts: Sequence[str], width: int) -
             spans.append((f"   +{hidden} more (!)", "accent"))
         if spans_width(spans) <= width:
             return shown, spans
-    return 1, spans
+    more = f"   +{len(alerts) - 1} more (!)" if len(alerts) > 1 else ""
+    text = cut_end(f" ▲ {texts[0]}", max(0, width - len(more)))
+    return 1, [(text, alerts[0].level), (more, "accent")]
 
 
 def alert_list(alerts: Sequence[Alert], width: int, height: int) -> list[Spans]:

@@ -8,7 +8,7 @@ percentages that its exporter publishes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 from ..metrics import names
 from ..metrics.registry import Metric
@@ -112,7 +112,7 @@ def _all_topics(interval: Interval, name: str) -> float | None:
     return _first(interval.rate(name, topic=None), interval.rate(name))
 
 
-def _data_plane(interval: Interval, metric: Metric) -> dict[str, str]:
+def _data_plane(interval: Interval, metric: Metric) -> dict[str, Any]:
     """The label to select the data plane by; none where a server knows no planes."""
     return {"plane": "data"} if ("data",) in interval.values(metric.name, "plane") else {}
 

@@ -11,7 +11,7 @@ from .alerts import Alert, active
 from .layout import Preset, body
 from .theme import Theme
 from .ui_state import UiState
-from .widgets import Line, Spans, fill, joined
+from .widgets import Line, Spans, fill, joined, spans_width
 from .window import Window
 
 _ALERT_LINES = 10
@@ -52,5 +52,6 @@ def _screen(
 
 
 def _two_lines(window: Window, ui: UiState, alerts: list[Alert], width: int) -> list[Spans]:
-    status = [*chrome.state(window, ui), *gauges.one_line(window)]
+    who = chrome.state(window, ui)
+    status = [*who, *gauges.one_line(window, width - spans_width(who))]
     return [fill(status, width), chrome.alert_line(alerts, width)]

@@ -24,7 +24,7 @@ from .numbers import (
 from .theme import Role
 from .ui_state import UiState
 from .views.processors import idle_role
-from .widgets import Span, Spans, fill, fit, gauge, sparkline
+from .widgets import Span, Spans, as_many_as_fit, fill, fit, gauge, sparkline
 from .window import Window
 
 _LOW: Final = 0.3
@@ -282,28 +282,30 @@ def _short_pool(window: Window) -> str:
     return _of_whole(used, used + left, "/", "")
 
 
-def two_lines(window: Window, ui: UiState) -> list[Spans]:
-    """The figures alone."""
-    first: Spans = []
+def two_lines(window: Window, ui: UiState, width: int) -> list[Spans]:
+    """The figures alone, as many of them as there is room for."""
+    first: list[Spans] = []
     for _, title, name, unit in _FLOWS:
         number, per = with_unit(figures.TRACKED[name](window), unit, raw=ui.raw)
-        first += [(f" {title} ", "label"), (number, "value"), (f" {per} ", "unit")]
-    second: Spans = []
-    for label, (_, _, text) in (
-        ("loop", _loop(window, "")),
-        ("net idle", _idle(figures.processors_idle(window), "")),
-        ("hnd idle", _idle(figures.handlers_idle(window), "")),
-        ("queue", _queue(window, "/")),
-    ):
-        second += [(f" {label} ", "label"), *text, (" ", "value")]
-    return [first, second]
+        first.append([(f" {title} ", "label"), (number, "value"), (f" {per} ", "unit")])
+    second: list[Spans] = [
+        [(f" {label} ", "label"), *text, (" ", "value")]
+        for label, (_, _, text) in (
+            ("loop", _loop(window, "")),
+            ("net idle", _idle(figures.processors_idle(window), "")),
+            ("hnd idle", _idle(figures.handlers_idle(window), "")),
+            ("queue", _queue(window, "/")),
+        )
+    ]
+    return [as_many_as_fit(first, width), as_many_as_fit(second, width)]
 
 
-def one_line(window: Window) -> Spans:
+def one_line(window: Window, width: int) -> Spans:
     """What matters most, for a screen that is hardly there."""
-    spans: Spans = []
-    for _, title, name, unit in _FLOWS[:2] + _FLOWS[3:4]:
-        number, per = with_unit(figures.TRACKED[name](window), unit)
-        spans += [(f" {title} ", "label"), (number + per, "value")]
     busy = written(figures.loop_busy(window), percent)
-    return [*spans, (" loop ", "label"), (busy, "value")]
+    parts: list[Spans] = []
+    for _, title, name, unit in (_FLOWS[3], _FLOWS[0], _FLOWS[1]):
+        number, per = with_unit(figures.TRACKED[name](window), unit)
+        parts.append([(f" {title} ", "label"), (f"{number} {per}", "value")])
+    parts.insert(1, [(" loop ", "label"), (busy, "value")])
+    return as_many_as_fit(parts, width)

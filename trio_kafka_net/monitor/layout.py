@@ -96,7 +96,7 @@ def row_keys(window: Window, ui: UiState) -> list[str]:
 
 
 def _overview(window: Window, ui: UiState, width: int, height: int) -> list[Spans]:
-    top = _top_boxes(window, ui, width) if height >= 17 else gauges.two_lines(window, ui)
+    top = _top_boxes(window, ui, width) if height >= 17 else gauges.two_lines(window, ui, width)
     lines = [fill(line, width) for line in top]
     left = height - len(lines)
     extra = max(0, left - 29)
@@ -164,7 +164,7 @@ def _plain(window: Window, ui: UiState, width: int, height: int, preset: Preset)
     if window.now is None:
         top: list[Spans] = [[(" waiting for the first answer", "dim")]]
     elif preset is Preset.SLIM or height < 17:
-        top = gauges.two_lines(window, ui)
+        top = gauges.two_lines(window, ui, width)
     else:
         top = gauges.five_lines(window, ui, width)
     lines = [fill(line, width) for line in top]

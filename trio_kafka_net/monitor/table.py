@@ -120,17 +120,19 @@ class Table(Generic[Row]):
             if (wide or column.least <= width) and (column.most is None or width <= column.most)
         ]
         while columns and self._least_width(columns) > width:
-            optional = [column for column in columns if column.least and not column.is_name]
-            columns.remove(self._first_to_go(optional) if optional else columns[-1])
+            columns.remove(self._first_to_go(columns, width))
         spare = width - self._least_width(columns)
         return [
             (column, self._width(column) + (spare if column.is_name else 0)) for column in columns
         ]
 
-    def _first_to_go(self, columns: list[Column[Row]]) -> Column[Row]:
-        """Who needs most room; if somebody wants to see those, who needs least."""
-        choose = min if self.ui.wide else max
-        return choose(columns, key=lambda column: column.least)
+    def _first_to_go(self, columns: list[Column[Row]], width: int) -> Column[Row]:
+        """Who needs most room; if somebody wants to see those, the last one of the others."""
+        optional = [column for column in columns if column.least]
+        if self.ui.wide:
+            optional = [column for column in optional if column.least <= width] or optional
+            return optional[-1] if optional else columns[-1]
+        return max(optional, key=lambda column: column.least) if optional else columns[-1]
 
     def _width(self, column: Column[Row]) -> int:
         return max(column.width, RAW_WIDTH) if self.ui.raw and column.is_scaled else column.width

@@ -238,7 +238,9 @@ def _opened(state: UiState, rows: Sequence[str]) -> UiState:
         return state
     subject = rows[min(state.row, len(rows) - 1)] if rows else None
     view = View.REQUESTS if state.view is View.OVERVIEW else state.view
-    if subject is None and view is not View.TASKS:
+    if view is View.TASKS:
+        subject = None  # the tree is that of all tasks
+    elif subject is None:
         return state
     return attrs.evolve(state, view=view, detail=True, subject=subject, row=0)
 

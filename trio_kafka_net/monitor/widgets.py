@@ -109,6 +109,18 @@ def spans_width(spans: Iterable[Span]) -> int:
     return sum(width_of(text) for text, _ in spans)
 
 
+def as_many_as_fit(parts: Iterable[Spans], width: int) -> Spans:
+    """The first ones of ``parts``, each whole, in no more than ``width`` cells."""
+    found: Spans = []
+    left = width
+    for part in parts:
+        left -= spans_width(part)
+        if left < 0:
+            break
+        found += part
+    return found
+
+
 def sides(left: Sequence[Span], right: Sequence[Span], width: int) -> Spans:
     """``left`` and ``right`` at the ends of ``width`` cells; what is right gives way."""
     taken = spans_width(left) + spans_width(right)

@@ -93,7 +93,8 @@ COLUMNS: Final[tuple[Column[ConnectionRow], ...]] = (
         left=True,
         role=lambda row: _ROLES.get(row.text("state"), "value"),
     ),
-    Column("api", 9, lambda row: row.text("api"), key="api", left=True),
+    Column("api", 9, lambda row: row.text("api"), key="api", left=True, most=104),
+    Column("api", 15, lambda row: row.text("api"), key="api", left=True, least=105),
     Column("age", 5, lambda row: row.number("api_age_s"), age, "age"),
     Column(
         "in/s",

@@ -174,7 +174,11 @@ def detail(window: Window, ui: UiState, width: int) -> list[Spans]:
     lines = [heading("connections by mute state")]
     lines += [
         bar_line(
-            clean(state).lower().replace("muted_and_", ""),
+            clean(state)
+            .lower()
+            .removeprefix("muted_and_")
+            .replace("_", " ")
+            .replace(" and ", ", "),
             number / total if total else None,
             written(number, figure),
             width,

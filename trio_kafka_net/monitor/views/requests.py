@@ -19,7 +19,7 @@ from ..theme import Role
 from ..ui_state import UiState
 from ..widgets import Spans, clean, sparkline, split_bar
 from ..window import Window
-from .view import TableView, bar_line, fields, heading
+from .view import LABEL_WIDTH, TableView, bar_line, bar_width, fields, heading
 
 PHASES: Final = ("queue", "local", "remote", "throttle", "response_queue", "send")
 """Kafka's, in the order in which a request goes through them."""
@@ -247,10 +247,11 @@ def caption(window: Window, _ui: UiState, found: list[RequestRow]) -> str:
 def detail(window: Window, ui: UiState, width: int) -> list[Spans]:
     """The phases of one API, its errors and its versions."""
     api = ui.subject or ""
-    lines = [heading("phases            share of the mean        mean     p50     p99    max")]
+    lines: list[Spans] = []
     lines += _phase_lines(window, api, width)
     lines += [[], heading("errors per second")]
-    lines += fields(_by_rate(window.rates(names.ERRORS.name, "error", request=api)), width)
+    errors = window.rates(names.ERRORS.name, "error", request=api)
+    lines += fields(_by_rate({key: n for key, n in errors.items() if key != ("NONE",)}), width)
     lines += [[], heading("requests per second by version")]
     versions = window.rates(names.REQUESTS.name, "version", request=api)
     lines += fields(_by_rate(versions), width)
@@ -271,7 +272,10 @@ def _phase_lines(window: Window, api: str, width: int) -> list[Spans]:
     spread = window.distributions(names.REQUEST_PHASE.name, "phase", request=api)
     total = spread.get(("total",))
     whole = None if total is None else total.mean
-    lines = []
+    titles = "  ".join(f"{title:>6}" for title in ("mean", "p50", "p99", "max"))
+    bar = bar_width(width, len(titles))
+    head = f"{'phases, ms':<{LABEL_WIDTH}} {'share of the mean':<{bar}.{bar}}  {titles}"
+    lines = [heading(head)]
     for phase in (*PHASES, "total"):
         found = spread.get((phase,))
         mean = None if found is None else found.mean

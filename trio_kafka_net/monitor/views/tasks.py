@@ -16,7 +16,7 @@ from ..theme import Role
 from ..ui_state import UiState
 from ..widgets import Spans, clean, cut_end
 from ..window import Window
-from .view import TableView, bar_line, fields, heading
+from .view import LABEL_WIDTH, TableView, bar_line, fields, heading
 
 _BUSY: Final = 0.9
 _LATE_S: Final = 0.05
@@ -115,7 +115,9 @@ def _filled(name: str, document: Any, total: str, width: int) -> Spans:
     share = used / capacity if used is not None and capacity else None
     room = "unbounded" if capacity is None else written(capacity, figure)
     role: Role = "graph" if share is None or share < 0.5 else "warn"
-    return bar_line(cut_end(name, 15), share, f"{written(used, figure)} / {room}", width, role)
+    return bar_line(
+        cut_end(name, LABEL_WIDTH), share, f"{written(used, figure)} / {room}", width, role
+    )
 
 
 def detail(window: Window, _ui: UiState, width: int) -> list[Spans]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Generic
+from typing import Final, Generic
 
 import attrs
 
@@ -95,12 +95,20 @@ def fields(pairs: Sequence[tuple[str, str]], width: int) -> list[Spans]:
     return lines
 
 
+LABEL_WIDTH: Final = 18
+"""Cells of what stands before a bar."""
+
+
+def bar_width(width: int, beside: int) -> int:
+    """Cells of a bar in a line of ``width`` with ``beside`` cells of text after it."""
+    return max(4, min(40, width - LABEL_WIDTH - beside - 5))
+
+
 def bar_line(label: str, share: float | None, text: str, width: int, role: Role = "graph") -> Spans:
     """A label, a bar for a share (0 to 1), and what it stands for."""
-    bar = max(4, min(40, width - 16 - len(text) - 4))
     return [
-        (" " + fit(label, 15), "label"),
+        (" " + fit(label, LABEL_WIDTH), "label"),
         (" ", "value"),
-        *gauge(share, bar, role),
+        *gauge(share, bar_width(width, len(text)), role),
         ("  " + text, "value"),
     ]
