@@ -1,10 +1,11 @@
 # Everything on a fresh machine with Python 3.11 or newer and make:
 #
-#   make demo     a broker with traffic on both planes, and figures
+#   make demo     a broker with traffic on both planes, and the monitor on top
 #   make test     every test, the conformance tests with real clients included
 #   make lint     what CI checks besides the tests
 #   make check    lint and test: what CI runs
 #   make bench    every benchmark, one after the other
+#   make docs-img what docs/monitor.md shows of the monitor, from a recording
 #
 # The virtual environment is .venv; its packages are pinned in constraints.txt.
 
@@ -14,7 +15,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt --build-constraint constraints.txt
 
-.PHONY: demo test lint check bench clean
+.PHONY: demo test lint check bench docs-img clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m trio_kafka_net demo
@@ -32,6 +33,9 @@ check: lint test
 
 bench: $(VENV)/.development
 	set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script; done
+
+docs-img: $(VENV)/.development
+	$(BIN)/python tools/generate_monitor_docs.py
 
 clean:
 	rm -rf $(VENV)

@@ -14,8 +14,10 @@ from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import urlencode
 
+import attrs
 import trio
 
+from .fetch_kinds import without_sums
 from .http_client import Address, HttpClient, PageRefusedError, SourceError
 from .page import PageError
 from .snapshot import Snapshot
@@ -66,6 +68,11 @@ class EndOfRecording(Exception):
     """The recording has been shown to its end."""
 
 
+def _parse(page: str, *, time: float, taken: float, documents: Mapping[str, Any]) -> Snapshot:
+    snapshot = Snapshot.parse(page, time=time, taken=taken, documents=documents)
+    return attrs.evolve(snapshot, samples=without_sums(snapshot.samples))
+
+
 class HttpSource:
     """The metrics endpoint of a broker, here or elsewhere; or the page of a JMX exporter."""
 
@@ -101,7 +108,7 @@ class HttpSource:
             if document is not None:
                 documents[need.name] = document
         try:
-            return Snapshot.parse(page, time=self._now(), taken=taken, documents=documents)
+            return _parse(page, time=self._now(), taken=taken, documents=documents)
         except PageError as error:
             raise SourceError(f"http://{self.name}/metrics is {error}") from error
 
@@ -183,7 +190,7 @@ class InProcessSource:
         taken = trio.current_time()
         found = {need.name: self._document(need) for need in needs}
         documents = {name: document for name, document in found.items() if document is not None}
-        parse = partial(Snapshot.parse, time=time.time(), taken=taken, documents=documents)
+        parse = partial(_parse, time=time.time(), taken=taken, documents=documents)
         return await trio.to_thread.run_sync(parse, page.decode())
 
     def _document(self, need: Need) -> Mapping[str, Any] | None:
