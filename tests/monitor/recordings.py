@@ -139,16 +139,16 @@ def requests(page, passed, moments, load):
             page.histogram(names.REQUEST_PHASE, PHASE_BOUNDS, weights, count, seconds, **labels)
 
 
-def saturation(page, passed, handler_idle, queued):
+def saturation(page, passed, handler_idle, queued, parked=180):
     page.add(names.REQUEST_QUEUE_SIZE, queued, plane="data")
     page.add(names.REQUEST_QUEUE_SIZE, 0, plane="control")
     page.add(names.REQUEST_QUEUE_CAPACITY, 500, plane="data")
     page.add(names.REQUEST_QUEUE_CAPACITY, 20, plane="control")
-    for plane, handlers in (("data", (2, 6, 180)), ("control", (0, 1, 0))):
+    for plane, handlers in (("data", (2, 6, parked)), ("control", (0, 1, 0))):
         for state, number in zip(("idle", "running", "parked"), handlers, strict=True):
             page.add(names.HANDLERS, number, plane=plane, state=state)
     page.add(names.HANDLER_IDLE, handler_idle * 8 * passed, plane="data")
-    page.add(names.PURGATORY_SIZE, 180, plane="data", delayedOperation="Fetch")
+    page.add(names.PURGATORY_SIZE, parked, plane="data", delayedOperation="Fetch")
     page.add(names.MEMORY_POOL_USED, 12e6, plane="data")
     page.add(names.MEMORY_POOL_AVAILABLE, 52e6, plane="data")
     page.add(names.MEMORY_POOL_DEPLETED, 0, plane="data")
@@ -440,7 +440,7 @@ def quiet():
     """A broker that nobody uses."""
     for second in range(4):
         page = Page()
-        saturation(page, 0, 0, 0)
+        saturation(page, second, 1.0, 0, parked=0)
         process(page, second)
         page.add(names.PARTITION_COUNT, 0)
         yield snapshot(page, second, 3, {"connections": {"total": 0, "connections": []}})
@@ -485,10 +485,10 @@ def kafka():
         for api, version, rate, *_ in APIS:
             page.add(names.REQUESTS, 1_000 + rate * second, request=api, version=str(version))
             page.add(names.ERRORS, 1_000 + rate * second, request=api, error="NONE")
-        for name, per_topic in ((names.MESSAGES_IN, 2), (names.TOPIC_BYTES_IN, 3)):
-            page.add(name, sum(topic[2] for topic in TOPICS) * 10 * second)
+        for name, column, unit in ((names.MESSAGES_IN, 2, 1), (names.TOPIC_BYTES_IN, 3, 1e6)):
+            page.add(name, sum(topic[column] for topic in TOPICS) * unit * second)
             for topic in TOPICS:
-                page.add(name, topic[per_topic] * 1e6 * second, topic=topic[0])
+                page.add(name, topic[column] * unit * second, topic=topic[0])
         page.add(names.PROCESSORS_IDLE_PERCENT, 0.93)
         page.add(names.HANDLER_IDLE_PERCENT, 0.97)
         page.add(names.REQUEST_QUEUE_SIZE, 0)

@@ -179,14 +179,14 @@ def lag_growing(window: Window) -> Alert | None:
 
 def offline(window: Window) -> Alert | None:
     """Data that cannot be reached."""
-    for name, what in (
-        (names.OFFLINE_LOG_DIRS.name, "log directory offline"),
-        (names.OFFLINE_REPLICAS.name, "replicas offline"),
-        (names.OFFLINE_PARTITIONS.name, "partitions offline"),
+    for name, one, many in (
+        (names.OFFLINE_LOG_DIRS.name, "log directory", "log directories"),
+        (names.OFFLINE_REPLICAS.name, "replica", "replicas"),
+        (names.OFFLINE_PARTITIONS.name, "partition", "partitions"),
     ):
         number = window.value(name)
         if number:
-            return Alert("bad", f"{number:.0f} {what}")
+            return Alert("bad", f"{number:.0f} {one if number == 1 else many} offline")
     return None
 
 

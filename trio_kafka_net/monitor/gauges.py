@@ -263,7 +263,7 @@ def _fifth_line(window: Window) -> Spans:
     lag = window.quantile(names.LOOP_LAG.name, 0.99)
     return [
         (" conns ", "label"),
-        (f"{number} {added}", "value"),
+        (f"{number} {added}".rstrip(), "value"),
         ("   parked ", "label"),
         (f"F{written(fetch, figure)} P{written(produce, figure)}", "value"),
         ("   pool ", "label"),

@@ -11,6 +11,7 @@ import enum
 from collections.abc import Sequence
 from typing import Any, Final
 
+from ..metrics import names
 from . import gauges
 from .chrome import colour_of, help_lines, rule, tabs
 from .columns import View
@@ -23,7 +24,6 @@ from .views.view import TableView
 from .widgets import Span, Spans, beside, fill, panel
 from .window import Window
 
-_NO_DATA: Final = " not exported here"
 _DAY: Final = 86_400
 
 
@@ -68,9 +68,9 @@ def content(
             _log(window), ui, height
         )
     if window.now is None:
-        return [(title, "title")], [[(" waiting for the first answer", "dim")]]
+        return [(title, "title")], [_missing(window)]
     if not view.is_exported(window):
-        return [(title, "title")], [[(_NO_DATA, "dim")]]
+        return [(title, "title")], [_missing(window)]
     if ui.detail:
         subject = f" of {_shown(ui.subject)}" if ui.subject else ""
         return [(title + subject, "title"), ("   esc back", "dim")], _scrolled(
@@ -121,8 +121,7 @@ def _top_boxes(window: Window, ui: UiState, width: int) -> list[Spans]:
     first, second = 43 + spare // 3, 41 + spare // 3
     third = width - first - second
     if window.now is None:
-        waiting: list[Spans] = [[(" waiting for the first answer", "dim")]]
-        boxes = [waiting, waiting, waiting]
+        boxes = [[_missing(window)]] * 3
     else:
         boxes = [
             gauges.throughput(window, ui, first - 2),
@@ -145,8 +144,7 @@ def _box(window: Window, ui: UiState, view: View, width: int, height: int) -> li
     title = f"{view.value} {view.title}"
     inner = width - 2
     if window.now is None or not table.is_exported(window):
-        text = _NO_DATA if window.now is not None else " waiting for the first answer"
-        return panel([(title, "title")], [[(text, "dim")]], width, height)
+        return panel([(title, "title")], [_missing(window)], width, height)
     # On the left there is a blank before the border; on the right names need every cell.
     cells = inner - 1 if view in {View.PROCESSORS, View.CONNECTIONS} else inner
     below = _SUMMARIES[view](window, inner) if view in _SUMMARIES else []
@@ -162,7 +160,7 @@ def _box(window: Window, ui: UiState, view: View, width: int, height: int) -> li
 
 def _plain(window: Window, ui: UiState, width: int, height: int, preset: Preset) -> list[Spans]:
     if window.now is None:
-        top: list[Spans] = [[(" waiting for the first answer", "dim")]]
+        top = [_missing(window)]
     elif preset is Preset.SLIM or height < 17:
         top = gauges.two_lines(window, ui, width)
     else:
@@ -198,10 +196,19 @@ def _below(window: Window, ui: UiState, width: int, left: int) -> list[Spans]:
             if table.is_exported(window):
                 shown = table.table(window, ui).lines(width, rows)
             else:
-                shown = [[(_NO_DATA, "dim")]]
+                shown = [_missing(window)]
             shown += [[] for _ in range(rows - len(shown))]
             lines += [fill(line, width) for line in shown]
     return lines
+
+
+def _missing(window: Window) -> Spans:
+    """Why there is nothing to see."""
+    if window.now is None:
+        return [(" waiting for the first answer", "dim")]
+    # A server of ours leaves out families that have no series yet.
+    is_ours = window.exports(names.BUILD_INFO.name)
+    return [(" nothing yet" if is_ours else " not exported here", "dim")]
 
 
 # -- parts ----------------------------------------------------------------------------------------
@@ -252,7 +259,7 @@ def _log(window: Window) -> list[Spans]:
         )
     if not lines:
         known = window.document("log") is not None
-        lines = [[(" no warnings" if known else _NO_DATA, "dim")]]
+        lines = [[(" no warnings", "dim")] if known else _missing(window)]
     return lines
 
 

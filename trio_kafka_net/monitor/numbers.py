@@ -16,6 +16,9 @@ INFINITE: Final = "∞"
 Format = Callable[[float], str]
 """Writes a finite number that is not negative."""
 
+_GREATEST: Final = 1e300
+"""Beyond it, units cannot be changed any more."""
+
 _PREFIXES: Final = "kMGTPE"
 _MINUTE: Final = 60
 _HOUR: Final = 3_600
@@ -26,7 +29,7 @@ def written(value: float | None, how: Format) -> str:
     """Any number at all, the ordinary ones by ``how``."""
     if value is None or math.isnan(value):
         return UNKNOWN
-    if math.isinf(value):
+    if abs(value) > _GREATEST:
         return INFINITE if value > 0 else "-" + INFINITE
     if value < 0:
         text = how(-value)

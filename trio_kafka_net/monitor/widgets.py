@@ -130,9 +130,10 @@ def sides(left: Sequence[Span], right: Sequence[Span], width: int) -> Spans:
 
 
 def gauge(share: float | None, width: int, role: Role) -> Spans:
-    """A bar that is filled from the left by ``share`` (0 to 1)."""
-    known = share is not None and not math.isnan(share)
-    full = round(min(1.0, max(0.0, share or 0.0)) * width) if known else 0
+    """A bar that is filled from the left by ``share`` (0 to 1); blank if that is not known."""
+    if share is None or math.isnan(share):
+        return [(" " * width, "value")]
+    full = round(min(1.0, max(0.0, share)) * width)
     return [("█" * full, role), ("░" * (width - full), "dim")]
 
 
