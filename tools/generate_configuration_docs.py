@@ -19,6 +19,7 @@ from trio_kafka_net.config import (
     GroupConfig,
     ListenerOverrides,
     LogConfig,
+    MetricsConfig,
     SocketServerConfig,
 )
 from trio_kafka_net.config.known_keys import ALIASES, UNSAFE_TO_IGNORE, WITHOUT_EFFECT
@@ -65,6 +66,7 @@ def render_page() -> str:
         "Groups": GroupConfig,
         "Committed offsets": OffsetsConfig,
         "Client quotas": QuotaConfig,
+        "Metrics": MetricsConfig,
     }
     inherited = {key for each in slices.values() for key in settings_of(each)}
     own = {key: field for key, field in settings_of(BrokerConfig).items() if key not in inherited}
