@@ -64,7 +64,7 @@ numbers = st.one_of(
 def families(draw, metrics=names.CATALOGUE):
     """{name: {labels: number}} of some metrics."""
     samples = {}
-    for metric in draw(st.lists(st.sampled_from(metrics), max_size=14, unique=True)):
+    for metric in draw(st.lists(st.sampled_from(metrics), max_size=8, unique=True)):
         kinds = [metric.name]
         labels = metric.labels
         if metric.kind == "histogram":
@@ -86,7 +86,7 @@ def families(draw, metrics=names.CATALOGUE):
 json_values = st.recursive(
     st.one_of(st.none(), st.booleans(), numbers, st.integers(), texts),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(texts, inner, max_size=3)),
-    max_leaves=8,
+    max_leaves=4,
 )
 FIELDS = [
     "id",
@@ -154,7 +154,7 @@ documents = st.dictionaries(
         st.fixed_dictionaries(
             {},
             optional={
-                **dict.fromkeys(LISTS, st.lists(rows, max_size=3)),
+                **dict.fromkeys(LISTS, st.lists(rows, max_size=2)),
                 **dict.fromkeys(["threads", "tree", "roles", "total", "topic", "group"], rows),
             },
         ),

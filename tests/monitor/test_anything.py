@@ -15,7 +15,7 @@ from trio_kafka_net.monitor.window import Window
 
 from . import strategies
 
-SETTINGS = settings(max_examples=150, deadline=None)
+SETTINGS = settings(max_examples=60, deadline=None)
 
 
 @SETTINGS

@@ -181,7 +181,7 @@ def test_figures_of_what_is_gone_are_forgotten():
     for at in range(3):
         page = f'{REQUESTS}{{request="Produce"}} {at}\n'
         window.add(Snapshot.parse(page, time=at, taken=at))
-    for at in range(3, 3 + 620):
+    for at in range(3, 623):
         window.add(Snapshot.parse("x 1\n", time=at, taken=at))
 
     assert () == window.history(REQUESTS, "Produce")

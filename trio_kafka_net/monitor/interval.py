@@ -18,8 +18,11 @@ remembered: a table asks for the same family once per row.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final, TypeVar, cast
+
+import attrs
 
 from .distribution import Distribution
 from .page import Labels
@@ -28,6 +31,9 @@ from .snapshot import Snapshot
 Key = tuple[str, ...]
 """Values of the labels that figures are grouped by; a label that a series lacks is ``""``."""
 
+MAX_PLANS: Final = 500
+"""Far more than all screens need; details of thousands of topics must not add up."""
+
 _NO_SERIES: Final[Mapping[Labels, float]] = {}
 _T = TypeVar("_T")
 
@@ -35,13 +41,25 @@ _T = TypeVar("_T")
 class Interval:
     """Two snapshots, and everything that can be said of the time between them."""
 
-    def __init__(self, base: Snapshot | None, now: Snapshot | None) -> None:
-        """Of ``base`` (earlier; None: there is none) and ``now`` (None: nothing is known)."""
+    def __init__(
+        self,
+        base: Snapshot | None,
+        now: Snapshot | None,
+        plans: dict[object, Plan] | None = None,
+    ) -> None:
+        """Of two snapshots.
+
+        Args:
+            base: the earlier one; None if there is none.
+            now: the later one; None if nothing is known.
+            plans: to be shared by intervals of the same server.
+        """
         self.base = base
         """The beginning."""
         self.now = now
         """The end."""
         self._memory: dict[object, Any] = {}
+        self._plans: dict[object, Plan] = {} if plans is None else plans
 
     @property
     def elapsed_s(self) -> float | None:
@@ -106,7 +124,8 @@ class Interval:
         """
         rate = self.rate(name, **labels)
         if of is None and self.now is not None:
-            of = float(len(_selected(self.now.samples.get(name, _NO_SERIES), labels)))
+            family = self.now.samples.get(name, _NO_SERIES)
+            of = float(len(self._plan((), name, labels, family).picked))
         return None if rate is None or not of else min(1.0, rate / of)
 
     # -- histograms -------------------------------------------------------------------------------
@@ -148,20 +167,45 @@ class Interval:
     def _values(
         self, by: tuple[str, ...], name: str, labels: Mapping[str, str | None]
     ) -> Mapping[Key, float]:
-        if self.now is None:
+        family = _NO_SERIES if self.now is None else self.now.samples.get(name, _NO_SERIES)
+        if not family:
             return {}
-        found = _selected(self.now.samples.get(name, _NO_SERIES), labels)
-        return _added_up(by, ((key, value) for key, value in found.items()))
+        plan = self._plan(by, name, labels, family)
+        return plan.added_up(list(family.values()))
 
     def _increases(
         self, by: tuple[str, ...], name: str, labels: Mapping[str, str | None]
     ) -> Mapping[Key, float]:
-        if self.now is None or self.elapsed_s is None:
+        if self.now is None or self.base is None or self.elapsed_s is None:
             return {}
-        assert self.base is not None
+        family = self.now.samples.get(name, _NO_SERIES)
+        if not family:
+            return {}
         before = self.base.samples.get(name, _NO_SERIES)
-        found = _selected(self.now.samples.get(name, _NO_SERIES), labels)
-        return _added_up(by, ((key, _growth(before.get(key), now)) for key, now in found.items()))
+        plan = self._plan(by, name, labels, family)
+        earlier: list[float | None]
+        if plan.series == list(before):
+            earlier = list(before.values())
+        else:
+            earlier = [before.get(series) for series in family]
+        return plan.added_up(list(family.values()), earlier)
+
+    def _plan(
+        self,
+        by: tuple[str, ...],
+        name: str,
+        labels: Mapping[str, str | None],
+        family: Mapping[Labels, float],
+    ) -> Plan:
+        """How the family is grouped, as it was before if it has the same series."""
+        key = (name, by, *labels.items())
+        series = list(family)
+        plan = self._plans.get(key)
+        if plan is None or plan.series != series:
+            if len(self._plans) >= MAX_PLANS:
+                self._plans.clear()
+            plan = self._plans[key] = Plan.of(series, by, labels)
+        return plan
 
     def _rates(
         self, by: tuple[str, ...], name: str, labels: Mapping[str, str | None]
@@ -177,11 +221,8 @@ class Interval:
     ) -> Mapping[Key, Distribution]:
         buckets: dict[Key, dict[float, float]] = {}
         for (*key, bound), count in self.increases(f"{name}_bucket", *by, "le", **labels).items():
-            try:
-                upper = float(bound)
-            except ValueError:
-                continue
-            if not math.isnan(upper):
+            upper = _bound(bound)
+            if upper is not None:
                 buckets.setdefault(tuple(key), {})[upper] = count
         sums = self.increases(f"{name}_sum", *by, **labels)
         return {
@@ -190,35 +231,68 @@ class Interval:
         }
 
 
-def _selected(
-    family: Mapping[Labels, float], labels: Mapping[str, str | None]
-) -> Mapping[Labels, float]:
-    """The series of ``family`` that have these labels."""
-    for name, value in labels.items():
-        if value is None:
-            family = {
-                key: number
-                for key, number in family.items()
-                if all(label != name for label, _ in key)
-            }
-        else:
-            pair = (name, value)
-            family = {key: number for key, number in family.items() if pair in key}
-    return family
+@attrs.frozen
+class Plan:
+    """Which series of a family belong together.
+
+    Pages have the same series for hours, and taking labels apart is what costs; a list of
+    thousands of objects that are the same ones is compared in microseconds.
+    """
+
+    series: list[Labels]
+    """All series of the family, in their order."""
+    groups: list[Key]
+    """The values that some of them share."""
+    picked: list[tuple[int, int]]
+    """Those that are selected: (place in ``series``, place in ``groups``)."""
+
+    @classmethod
+    def of(
+        cls, series: list[Labels], by: tuple[str, ...], labels: Mapping[str, str | None]
+    ) -> Plan:
+        """Grouped by the values of ``by``, of those that have ``labels``."""
+        groups: dict[Key, int] = {}
+        picked = []
+        for place, pairs in enumerate(series):
+            values = dict(pairs)
+            if all(values.get(name) == value for name, value in labels.items()):
+                key = tuple(values.get(name, "") for name in by)
+                picked.append((place, groups.setdefault(key, len(groups))))
+        return cls(series, list(groups), picked)
+
+    def added_up(
+        self, numbers: list[float], earlier: list[float | None] | None = None
+    ) -> dict[Key, float]:
+        """What belongs together, added up; groups of nothing but NaN are left out.
+
+        Args:
+            numbers: of all series.
+            earlier: the same, some time before; then it is growth that is added up.
+        """
+        totals: list[float | None] = [None] * len(self.groups)
+        isnan = math.isnan
+        for place, group in self.picked:
+            number = numbers[place]
+            if earlier is not None:
+                number = _growth(earlier[place], number)
+            if not isnan(number):
+                total = totals[group]
+                totals[group] = number if total is None else total + number
+        return {
+            key: total
+            for key, total in zip(self.groups, totals, strict=True)
+            if total is not None and not isnan(total)
+        }
 
 
-def _added_up(by: tuple[str, ...], series: Iterable[tuple[Labels, float]]) -> dict[Key, float]:
-    totals: dict[Key, float] = {}
-    for labels, number in series:
-        if math.isnan(number):
-            continue
-        if not by:
-            key: Key = ()
-        else:
-            values = dict(labels)
-            key = tuple(values.get(name, "") for name in by)
-        totals[key] = totals.get(key, 0.0) + number
-    return {key: total for key, total in totals.items() if not math.isnan(total)}
+@lru_cache(maxsize=1_000)
+def _bound(text: str) -> float | None:
+    """The upper bound of a bucket; None if that is none."""
+    try:
+        bound = float(text)
+    except ValueError:
+        return None
+    return None if math.isnan(bound) else bound
 
 
 def _growth(before: float | None, now: float) -> float:

@@ -23,6 +23,7 @@ Samples = Mapping[str, Mapping[Labels, float]]
 REMEMBERED_LABELS: Final = 1 << 16
 """Texts of labels that are kept taken apart: more than a page that is fit to be shown has."""
 
+_NAME: Final = re.compile(r"[a-zA-Z_:][\w:]*", re.ASCII)
 _PAIR: Final = re.compile(
     r'\s*([a-zA-Z_]\w*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)', re.ASCII | re.DOTALL
 )
@@ -42,31 +43,55 @@ def parse_page(text: str) -> dict[str, dict[Labels, float]]:
 
     Raises:
         PageError: a line that is neither a sample nor a comment.
+
+    Cost: a microsecond for a line that came before with another number.
     """
     samples: dict[str, dict[Labels, float]] = {}
     for line in text.split("\n"):
         if not line or line[0] == "#":
             continue
-        head, brace, tail = line.rpartition("}")
-        name, _, labels = head.partition("{")
+        series, _, number = line.rpartition(" ")
         try:
-            if brace:
-                number = tail.split(None, 1)[0]
-                key = parse_labels(labels)
-            else:
-                fields = line.split()
-                if not fields or fields[0].startswith("#"):
-                    continue
-                name, number = fields[0], fields[1]
-                key = ()
+            name, labels = parse_series(series)
             value = float(number)
-        except (IndexError, ValueError):
-            raise PageError(f"not a line of a metrics page: {line[:80]!r}") from None
+        except ValueError:
+            if not line.strip() or line.lstrip()[0] == "#":
+                continue
+            name, labels, value = _parse_at_leisure(line)
         family = samples.get(name)
         if family is None:
-            family = samples[name.strip()] = samples.get(name.strip(), {})
-        family[key] = value
+            family = samples[name] = {}
+        family[labels] = value
     return samples
+
+
+def _parse_at_leisure(line: str) -> tuple[str, Labels, float]:
+    """A line that has more, or other, blanks than the usual one, or a timestamp."""
+    head, brace, tail = line.rpartition("}")
+    fields = tail.split()
+    if not brace and fields:
+        head = fields.pop(0)
+    try:
+        name, labels = parse_series(head + brace)
+        if not 1 <= len(fields) <= 2:
+            raise ValueError(line)
+        return name, labels, float(fields[0])
+    except ValueError:
+        raise PageError(f"not a line of a metrics page: {line[:80]!r}") from None
+
+
+@lru_cache(maxsize=REMEMBERED_LABELS)
+def parse_series(text: str) -> tuple[str, Labels]:
+    """Name and labels, from what stands before the number.
+
+    Raises:
+        ValueError: it is nothing of that kind.
+    """
+    name, brace, rest = text.partition("{")
+    name = name.strip()
+    if not _NAME.fullmatch(name) or (brace and rest[-1:] != "}"):
+        raise ValueError(text)
+    return name, parse_labels(rest[:-1]) if brace else ()
 
 
 @lru_cache(maxsize=REMEMBERED_LABELS)

@@ -68,7 +68,7 @@ class Window(Interval):
         self.now = snapshot
         self._memory.clear()
         if len(snapshots) > 1:
-            self._put_down(Interval(snapshots[-2], snapshot))
+            self._put_down(Interval(snapshots[-2], snapshot, self._plans))
 
     @property
     def is_restarted(self) -> bool:
@@ -106,6 +106,7 @@ class Window(Interval):
     def _forget(self) -> None:
         self._snapshots.clear()
         self._histories.clear()
+        self._plans.clear()
 
     def _put_down(self, moment: Interval) -> None:
         at = moment.now.taken if moment.now is not None else 0.0
