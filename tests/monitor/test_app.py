@@ -13,6 +13,7 @@ import trio.testing
 from rich.console import Console
 
 from tests.monitor.fake_source import FakeSource
+from tests.terminal import type_bytes
 from trio_kafka_net.monitor.app import Monitor, Options, run_monitor
 from trio_kafka_net.monitor.columns import View
 from trio_kafka_net.monitor.http_client import SourceError
@@ -46,7 +47,7 @@ def keyboard():
 
 @pytest.fixture
 async def monitor(source, console, keyboard, nursery, autojump_clock):
-    """A monitor that runs; its clock stands still as long as ``type_keys`` has not been called."""
+    """A monitor that runs and waits for a key or a second to pass."""
     monitor = Monitor(source, Options(), console, lambda: nullcontext(keyboard[1]))
     await monitor.begin()
     nursery.start_soon(monitor.run)
@@ -54,17 +55,15 @@ async def monitor(source, console, keyboard, nursery, autojump_clock):
     return monitor
 
 
-def typist(keyboard):
-    async def type_keys(text):
-        os.write(keyboard[0], text.encode())
-        await trio.testing.wait_all_tasks_blocked(0.01)
-
-    return type_keys
-
-
 @pytest.fixture
 def type_keys(keyboard):
-    return typist(keyboard)
+    """Types on the keyboard of a monitor that runs."""
+
+    async def type_keys(text):
+        type_bytes(keyboard, text.encode())
+        await trio.testing.wait_all_tasks_blocked()
+
+    return type_keys
 
 
 async def test_a_server_is_asked_every_second(source, monitor, autojump_clock):
@@ -158,7 +157,7 @@ async def test_q_is_the_end_and_the_terminal_is_given_back(source, console, scre
             lambda: run_monitor(source, console=console, terminal=lambda: nullcontext(keyboard[1]))
         )
         await trio.testing.wait_all_tasks_blocked()
-        os.write(keyboard[0], b"q")
+        type_bytes(keyboard, b"q")
 
     assert source.is_closed
     assert screen.getvalue().rstrip("\n").endswith("\x1b[?1049l\x1b[?25h")
@@ -197,6 +196,7 @@ async def test_s_saves_what_is_on_the_screen(
     monitor = Monitor(source, options, console, lambda: nullcontext(keyboard[1]))
     await monitor.begin()
     nursery.start_soon(monitor.run)
+    await trio.testing.wait_all_tasks_blocked()
 
     await type_keys("S")
     with trio.fail_after(10):
@@ -215,6 +215,7 @@ async def test_a_file_that_cannot_be_written_is_a_notice(
     monitor = Monitor(source, options, console, lambda: nullcontext(keyboard[1]))
     await monitor.begin()
     nursery.start_soon(monitor.run)
+    await trio.testing.wait_all_tasks_blocked()
 
     await type_keys("s")
     with trio.fail_after(10):

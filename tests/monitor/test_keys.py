@@ -12,6 +12,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.terminal import type_bytes
 from trio_kafka_net.monitor.keys import ESCAPE_SECONDS, Keyboard, KeyDecoder
 
 EVERY_KEY = [
@@ -101,7 +102,7 @@ async def test_an_escape_alone_is_known_when_nothing_follows(terminal, autojump_
 
 
 async def test_an_arrow_may_come_in_pieces(terminal, mock_clock, nursery):
-    person, program = terminal
+    _, program = terminal
     keys = []
 
     async def read():
@@ -112,8 +113,8 @@ async def test_an_arrow_may_come_in_pieces(terminal, mock_clock, nursery):
         for piece in (b"\x1b", b"[", b"B"):
             await trio.testing.wait_all_tasks_blocked()
             mock_clock.jump(ESCAPE_SECONDS / 2)
-            os.write(person, piece)
-        await trio.testing.wait_all_tasks_blocked(0.01)
+            type_bytes(terminal, piece)
+        await trio.testing.wait_all_tasks_blocked()
 
     assert ["down"] == keys
 
