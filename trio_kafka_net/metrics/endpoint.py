@@ -153,7 +153,7 @@ async def _wait_for_bytes(
     with trio.move_on_after(seconds):
         data = await stream.receive_some(_RECEIVE_BYTES)
         if data:
-            http.receive_data(data)
+            http.receive_data(bytes(data))
             return True
     return False
 
@@ -190,7 +190,7 @@ async def _next_event(http: h11.Connection, stream: trio.abc.HalfCloseableStream
             raise RefusedError(status, f"not HTTP as it should be: {error}") from error
         if event is not h11.NEED_DATA:
             return event
-        http.receive_data(await stream.receive_some(_RECEIVE_BYTES))
+        http.receive_data(bytes(await stream.receive_some(_RECEIVE_BYTES)))
 
 
 async def _send(

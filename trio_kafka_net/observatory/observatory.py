@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
+from functools import partial
 from itertools import chain
 from typing import Any, Final, Literal
 
@@ -116,11 +117,11 @@ class Observatory:
         return self._registry.collect()
 
     def exposition(self) -> bytes:
-        """Every figure as Prometheus reads it; blocks for some 10 µs a sample.
+        """Every figure as Prometheus reads it; blocks for some 7 µs a sample.
 
         On an event loop that serves, ``page`` is better.
         """
-        return self._render(self.collect().values())
+        return self._render(self.collect().values(), rests=False)
 
     async def page(self) -> bytes:
         """As ``exposition``, but collected in turns with others, and rendered in a thread.
@@ -128,15 +129,15 @@ class Observatory:
         Cancellation: the thread completes its work for nobody.
         """
         families = await self._registry.collect_in_turns()
-        return await trio.to_thread.run_sync(
-            self._render, families.values(), abandon_on_cancel=True, limiter=self._rendering
-        )
+        work = partial(self._render, families.values(), rests=True)
+        return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._rendering)
 
-    def _render(self, families: Iterable[Family]) -> bytes:
+    def _render(self, families: Iterable[Family], *, rests: bool) -> bytes:
         if self._build_info is None:
             self._build_info = build_info(self._broker)
         return render(
-            chain(families, [self._build_info], disk_families(self._broker), process_families())
+            chain(families, [self._build_info], disk_families(self._broker), process_families()),
+            rests=rests,
         )
 
     def _task_families(self) -> list[Family]:
