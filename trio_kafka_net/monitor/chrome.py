@@ -12,7 +12,18 @@ from .columns import SORTS, View
 from .numbers import duration
 from .theme import Role
 from .ui_state import UiState
-from .widgets import Span, Spans, clean, cut_end, fill, fit, sides, spans_width, width_of
+from .widgets import (
+    Span,
+    Spans,
+    clean,
+    cut_end,
+    cut_middle,
+    fill,
+    fit,
+    sides,
+    spans_width,
+    width_of,
+)
 from .window import Window
 
 _DAY: Final = 86_400
@@ -49,7 +60,7 @@ def _facts(about: dict[str, str], up_s: float | None, *, is_full: bool) -> list[
         return [f"  up {duration(up_s)}", ""] if up_s is not None else [""]
     facts = [
         f"v{about['version']}" if about.get("version") else "",
-        about.get("cluster_id", ""),
+        cut_middle(about.get("cluster_id", ""), 12),
         _roles(about.get("roles", "")),
         f"up {_long(up_s)}" if up_s is not None else "",
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import attrs
 
@@ -36,6 +36,15 @@ class Distribution:
             counts.append(max(0.0, buckets[bound] - before))
             before = max(before, buckets[bound])
         return cls(bounds, tuple(counts), total)
+
+    @classmethod
+    def merged(cls, parts: Sequence[Distribution]) -> Distribution | None:
+        """All of ``parts`` in one; None if there are none, or their buckets differ."""
+        if not parts or any(part.bounds != parts[0].bounds for part in parts):
+            return None
+        counts = tuple(map(sum, zip(*(part.counts for part in parts), strict=True)))
+        sums = [part.sum for part in parts if part.sum is not None]
+        return cls(parts[0].bounds, counts, sum(sums) if len(sums) == len(parts) else None)
 
     @property
     def count(self) -> float:

@@ -7,11 +7,12 @@ percentages that its exporter publishes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Any, Final
 
 from ..metrics import names
 from ..metrics.registry import Metric
+from .distribution import Distribution
 from .interval import Interval, Key
 
 Figure = Callable[[Interval], float | None]
@@ -81,12 +82,12 @@ def messages_in(interval: Interval) -> float | None:
 
 def requests(interval: Interval) -> float | None:
     """Requests per second."""
-    return interval.rate(names.REQUESTS.name)
+    return _without_sums(interval.rates(names.REQUESTS.name, "request"))
 
 
 def errors(interval: Interval) -> float | None:
     """Error codes per second, success not included."""
-    return errors_by(interval).get(())
+    return _without_sums(errors_by(interval, "request"))
 
 
 def errors_by(interval: Interval, *by: str) -> dict[Key, float]:
@@ -95,6 +96,22 @@ def errors_by(interval: Interval, *by: str) -> dict[Key, float]:
     every = interval.rates(name, *by)
     fine = interval.rates(name, *by, error="NONE")
     return {key: max(0.0, rate - fine.get(key, 0.0)) for key, rate in every.items()}
+
+
+def total_time(interval: Interval) -> Distribution | None:
+    """What requests of all APIs took, from first to last."""
+    found = interval.distributions(names.REQUEST_PHASE.name, "request", phase="total")
+    apis = {key[0] for key in found}
+    return Distribution.merged([one for (api,), one in found.items() if not is_sum(api, apis)])
+
+
+def is_sum(api: str, apis: Container[str]) -> bool:
+    """Whether ``api`` counts what others of ``apis`` count as well.
+
+    Source: Kafka ``RequestChannel.Request.updateRequestMetrics``: a Fetch request counts as Fetch
+    and as what it is from.
+    """
+    return api == "Fetch" and ("FetchConsumer" in apis or "FetchFollower" in apis)
 
 
 def connections(interval: Interval) -> float | None:
@@ -115,6 +132,13 @@ def _all_topics(interval: Interval, name: str) -> float | None:
 def _data_plane(interval: Interval, metric: Metric) -> dict[str, Any]:
     """The label to select the data plane by; none where a server knows no planes."""
     return {"plane": "data"} if ("data",) in interval.values(metric.name, "plane") else {}
+
+
+def _without_sums(rates: Mapping[Key, float]) -> float | None:
+    """The rates of APIs added up, each request once."""
+    apis = {key[0] for key in rates}
+    counted = [rate for (api,), rate in rates.items() if not is_sum(api, apis)]
+    return sum(counted) if counted else None
 
 
 def _average(interval: Interval, name: str) -> float | None:
@@ -152,7 +176,8 @@ def _parked_by_operation(interval: Interval) -> Mapping[Key, float]:
 
 
 def _latency(interval: Interval) -> float | None:
-    return interval.quantile(names.REQUEST_PHASE.name, 0.99, phase="total")
+    found = total_time(interval)
+    return None if found is None else found.quantile(0.99)
 
 
 TRACKED: Final[Mapping[str, Figure]] = {

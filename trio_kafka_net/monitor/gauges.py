@@ -146,7 +146,7 @@ def _pool(window: Window) -> _Gauge:
     if used is None or left is None:
         return None, "graph", [(UNKNOWN, "value")]
     if math.isinf(left):
-        return 0.0, "graph", [(f"{written(used, size)}B", "value"), (" no limit", "unit")]
+        return 0.0, "graph", [(f"{written(used, size)}B / ∞", "value")]
     whole = used + left
     share = used / whole if whole else None
     role: Role = "warn" if share is not None and share > _BUSY else "graph"
@@ -190,12 +190,12 @@ def latency(window: Window, ui: UiState, width: int) -> list[Spans]:
         )
     while len(lines) < _APIS:
         lines.append([])
-    phase = names.REQUEST_PHASE.name
+    every = figures.total_time(window)
     for title, q50, q99, history in (
         (
             "all",
-            window.quantile(phase, 0.5, phase="total"),
-            window.quantile(phase, 0.99, phase="total"),
+            None if every is None else every.quantile(0.5),
+            None if every is None else every.quantile(0.99),
             "latency",
         ),
         (
@@ -215,7 +215,7 @@ def _of_interest(window: Window, known: list[str]) -> list[str]:
     rates = window.rates(names.REQUESTS.name, "request")
     always = [api for api in _ALWAYS if api in known]
     others = sorted(
-        (api for api in known if api not in always),
+        (api for api in known if api not in always and not figures.is_sum(api, known)),
         key=lambda api: (-rates.get((api,), 0.0), api),
     )
     return (always + others)[:_APIS]

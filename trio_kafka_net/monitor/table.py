@@ -225,7 +225,11 @@ def filtered(rows: Sequence[Row], ui: UiState) -> list[Row]:
     """Those of ``rows`` that the filter lets through."""
     if not ui.filter:
         return list(rows)
-    pattern = re.compile(ui.filter)
+    try:
+        pattern = re.compile(ui.filter)
+    except re.error:
+        # Keys let through expressions alone; who was asked for another text means that.
+        pattern = re.compile(re.escape(ui.filter))
     return [row for row in rows if (pattern.search(row.searched) is None) == ui.inverted]
 
 

@@ -81,7 +81,7 @@ def rows(window: Window, _ui: UiState) -> list[ConnectionRow]:
 
 COLUMNS: Final[tuple[Column[ConnectionRow], ...]] = (
     Column("client", 14, lambda row: row.client, key="client", left=True, is_name=True),
-    Column("software", 18, lambda row: row.software, key="software", left=True),
+    Column("software", 18, lambda row: row.software, key="software", left=True, least=69),
     Column("principal", 16, lambda row: row.text("principal"), left=True, least=150),
     Column("remote", 22, lambda row: row.text("remote"), left=True, least=150),
     Column("listener", 14, lambda row: row.processor, left=True, least=105),
@@ -116,7 +116,7 @@ COLUMNS: Final[tuple[Column[ConnectionRow], ...]] = (
         one_unit=True,
     ),
     Column("idle", 6, lambda row: row.number("idle_s"), duration, "idle", 100),
-    Column("total", 7, lambda row: row.total, size, "total", 110, is_scaled=True),
+    Column("total", 7, lambda row: row.total, size, "total", 113, is_scaled=True),
 )
 
 

@@ -21,6 +21,9 @@ _LABELS: Final = ("plane", "listener", "networkProcessor")
 _LOW: Final = 0.3
 _VERY_LOW: Final = 0.1
 
+_ROOMY: Final = 69
+"""Cells of the table in its box on the overview."""
+
 _CAUSES: Final = 4
 """Causes of disconnects that the summary has room for."""
 
@@ -123,9 +126,9 @@ COLUMNS: Final[tuple[Column[ProcessorRow], ...]] = (
     Column("plane", 7, lambda row: clean(row.labels[0]), key="plane", left=True),
     _count("conns", 5, "connections", key="connections"),
     _count("idle", 5, "idle", how=percent, key="idle", role=lambda row: idle_role(row.idle)),
-    _count("resp q", 6, "responses", key="response_queue"),
-    _count("muted", 5, "muted", key="muted"),
-    _count("throt", 5, "throttled", key="throttled"),
+    _count("resp q", 6, "responses", key="response_queue", least=_ROOMY),
+    _count("muted", 5, "muted", key="muted", least=_ROOMY),
+    _count("throt", 5, "throttled", key="throttled", least=_ROOMY),
     _count("in", 7, "bytes_in", how=of_bytes, key="in", is_scaled=True),
     _count("out", 7, "bytes_out", how=of_bytes, key="out", is_scaled=True),
     _count("accept/s", 9, "accepted", how=tenths, key="accepted", least=80),
@@ -140,6 +143,7 @@ def summary(window: Window, width: int) -> list[Spans]:
     causes = [
         f"{clean(cause) or 'unknown'} {written(rate * 60, figure)}"
         for (cause,), rate in ordered[:_CAUSES]
+        if rate > 0
     ]
     if not causes and not window.exports(names.DISCONNECTS.name):
         return [[(" closed/min   not exported here", "dim")]]

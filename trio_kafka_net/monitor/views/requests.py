@@ -10,7 +10,7 @@ import attrs
 from ...metrics import names
 from ..columns import View
 from ..distribution import Distribution
-from ..figures import errors_by
+from ..figures import errors_by, is_sum
 from ..interval import Key
 from ..numbers import figure, milliseconds, tenths, written
 from ..rings import Points
@@ -78,8 +78,11 @@ def rows(window: Window, ui: UiState) -> list[RequestRow]:
     versions = _versions(window)
     main_errors = _main_errors(window)
     found = []
+    apis = {key[0] for key in known}
     for key in known:
         api = key[0]
+        if is_sum(api, apis):
+            continue
         total = totals.get(key)
         means = tuple(_mean(sums, counts, api, phase) for phase in PHASES)
         row = RequestRow(
@@ -169,8 +172,8 @@ def _main_errors(window: Window) -> dict[str, str]:
 
 # -- the table ------------------------------------------------------------------------------------
 
-NARROW: Final = 78
-PLAIN: Final = 109
+NARROW: Final = 80
+PLAIN: Final = 118
 """Cells below which there are no boxes, and columns are set closer."""
 
 

@@ -16,10 +16,10 @@ from ..theme import Role
 from ..ui_state import UiState
 from ..widgets import Spans, clean, cut_end
 from ..window import Window
-from .view import LABEL_WIDTH, TableView, bar_line, fields, heading
+from .view import TableView, bar_line, fields, heading
 
 _BUSY: Final = 0.9
-_LATE_S: Final = 0.05
+_LABEL_WIDTH: Final = 28
 _MAX_DEPTH: Final = 40
 _MAX_NODES: Final = 2_000
 
@@ -67,7 +67,7 @@ def summary(window: Window, width: int) -> list[Spans]:
     busy_role: Role = "good" if busy is None or busy < _BUSY else "bad"
     lines = [
         heading("event loop"),
-        bar_line("busy", busy, written(busy, percent), width, busy_role),
+        bar_line("busy", busy, written(busy, percent), width, busy_role, _LABEL_WIDTH),
         *_lag(window, width),
         heading("process"),
         *fields(_process(window), width),
@@ -115,9 +115,8 @@ def _filled(name: str, document: Any, total: str, width: int) -> Spans:
     share = used / capacity if used is not None and capacity else None
     room = "unbounded" if capacity is None else written(capacity, figure)
     role: Role = "graph" if share is None or share < 0.5 else "warn"
-    return bar_line(
-        cut_end(name, LABEL_WIDTH), share, f"{written(used, figure)} / {room}", width, role
-    )
+    shown = f"{written(used, figure)} / {room}"
+    return bar_line(name, share, shown, width, role, _LABEL_WIDTH)
 
 
 def detail(window: Window, _ui: UiState, width: int) -> list[Spans]:

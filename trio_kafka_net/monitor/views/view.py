@@ -99,16 +99,23 @@ LABEL_WIDTH: Final = 18
 """Cells of what stands before a bar."""
 
 
-def bar_width(width: int, beside: int) -> int:
+def bar_width(width: int, beside: int, label_width: int = LABEL_WIDTH) -> int:
     """Cells of a bar in a line of ``width`` with ``beside`` cells of text after it."""
-    return max(4, min(40, width - LABEL_WIDTH - beside - 5))
+    return max(4, min(40, width - label_width - beside - 5))
 
 
-def bar_line(label: str, share: float | None, text: str, width: int, role: Role = "graph") -> Spans:
+def bar_line(
+    label: str,
+    share: float | None,
+    text: str,
+    width: int,
+    role: Role = "graph",
+    label_width: int = LABEL_WIDTH,
+) -> Spans:
     """A label, a bar for a share (0 to 1), and what it stands for."""
     return [
-        (" " + fit(label, LABEL_WIDTH), "label"),
+        (" " + fit(label, label_width), "label"),
         (" ", "value"),
-        *gauge(share, bar_width(width, len(text)), role),
+        *gauge(share, bar_width(width, len(text), label_width), role),
         ("  " + text, "value"),
     ]
