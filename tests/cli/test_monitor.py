@@ -293,6 +293,7 @@ def test_a_recording_that_is_replayed_gives_the_same_screens(recording, tmp_path
         (["--replay", "{recording}", "--format", "prom"], "--format prom is the page"),
         (["--replay", "{recording}", "--record", "{recording}"], "File exists"),
         (["--replay", "{empty}"], "there is no snapshot in it"),
+        (["--replay", "{recording}", "--svg", "{empty}/x"], "x: Not a directory"),
         (["127.0.0.1:1"], "cannot read http://127.0.0.1:1: connection refused"),
     ],
 )

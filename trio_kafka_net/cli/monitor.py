@@ -17,6 +17,7 @@ import click
 import trio
 from rich.console import Console
 
+from trio_kafka_net.cli.watch import can_watch
 from trio_kafka_net.monitor.alerts import active
 from trio_kafka_net.monitor.anonymize import AnonymizingSource
 from trio_kafka_net.monitor.app import Options, new_window, run_monitor
@@ -35,6 +36,8 @@ EXIT_UNREACHABLE = 2
 """No first snapshot."""
 EXIT_ALERT = 3
 """With ``--check``: something is wrong."""
+
+_HINT = " (does a broker run there, with trio.metrics.listener set?)"
 
 _FORMATS = ("tui", "plain", "json", "prom")
 _VIEWS = {view.title.lower(): view for view in View}
@@ -164,7 +167,7 @@ def monitor(**given: Any) -> None:
     try:
         code = trio.run(run, arguments)
     except* SourceError as group:
-        click.echo(f"{_first_of(group)}", err=True)
+        click.echo(f"{_first_of(group)}{_HINT if _is_refused(group) else ''}", err=True)
         sys.exit(EXIT_UNREACHABLE)
     except* BrokenPipeError:
         # Whoever read has seen enough; Python must not try to write the rest at its end.
@@ -173,6 +176,10 @@ def monitor(**given: Any) -> None:
     except* KeyboardInterrupt:
         sys.exit(0)
     sys.exit(code)
+
+
+def _is_refused(error: BaseException) -> bool:
+    return str(_first_of(error)).endswith("connection refused")
 
 
 def _first_of(error: BaseException) -> BaseException:
@@ -257,7 +264,7 @@ def _output(arguments: Arguments) -> str:
     """What is written: tui, frame, check, plain or json."""
     if arguments.svg is not None or arguments.html is not None:
         return "frame"
-    is_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    is_terminal = can_watch()
     if arguments.format is not None and arguments.format != "tui":
         return arguments.format
     if arguments.check:
@@ -345,11 +352,18 @@ def _show(window: Window, ui: UiState, arguments: Arguments, *, is_check: bool) 
     colors = LIGHT_COLORS if arguments.theme == "light" else DARK_COLORS
     picture = Picture(frame(window, size, ui, theme), size[0], theme.styles, colors)
     if arguments.svg is not None:
-        arguments.svg.write_text(picture.svg(), encoding="utf-8")
+        _write(arguments.svg, picture.svg())
     if arguments.html is not None:
-        arguments.html.write_text(picture.html(), encoding="utf-8")
+        _write(arguments.html, picture.html())
     if arguments.svg is None and arguments.html is None:
         picture.print(Console())
+
+
+def _write(path: Path, content: str) -> None:
+    try:
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise click.UsageError(f"cannot write {path}: {error.strerror}") from error
 
 
 async def _print_page(arguments: Arguments) -> int:
