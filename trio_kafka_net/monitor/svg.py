@@ -32,6 +32,7 @@ _CELL_HEIGHT: Final = 18
 _FONT_SIZE: Final = 14
 _BASELINE: Final = 13.5
 _MARGIN: Final = 14
+_GAP: Final = 2
 
 # What begins where in a cell of 1 by 1: (x, y, width, height, opacity).
 _BLOCKS: Final[Mapping[str, tuple[float, float, float, float, float]]] = {
@@ -99,7 +100,8 @@ def svg(
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {picture_width} {picture_height}"'
         f' font-family="{_FONTS}" font-size="{_FONT_SIZE}">\n'
-        f"<style>\n{rules}\n</style>\n"
+        # Bars side by side are one shape to the eye.
+        f"<style>\ng rect{{shape-rendering:crispEdges}}\n{rules}\n</style>\n"
         f'<rect width="{picture_width}" height="{picture_height}" rx="8"'
         f' fill="{colors.background_color.hex}"/>\n'
         f'<g transform="translate({_MARGIN},{_MARGIN})">\n{body}\n</g>\n</svg>\n'
@@ -165,10 +167,10 @@ def _block(text: str, column: int, top: float, role: str) -> str:
     cells = len(text) if width == 1 else width
     faint = f' opacity="{opacity}"' if opacity < 1 else ""
     # A gap above, so that one row's bars do not touch those of the next.
-    gap = 2 if height == 1 and not y else 0
+    room = _CELL_HEIGHT - _GAP
     return (
-        f'<rect class="{role}" x="{_x(column + x)}" y="{top + y * _CELL_HEIGHT + gap:g}"'
-        f' width="{_x(cells)}" height="{height * _CELL_HEIGHT - gap:g}"{faint}/>'
+        f'<rect class="{role}" x="{_x(column + x)}" y="{top + _GAP + y * room:g}"'
+        f' width="{_x(cells)}" height="{height * room:g}"{faint}/>'
     )
 
 
