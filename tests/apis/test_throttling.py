@@ -529,10 +529,14 @@ async def test_figures_of_quotas(lab, mock_clock):
     )
     assert told["kafka_server_quota_request_time", "Request", "ANONYMOUS", ""] > 0
     assert "kafka_server_quota_queue_size" in lab.broker.metrics.collect()
+    of_all = told["trio_kafka_throttle_seconds_total", "Produce"]
+    assert of_all == pytest.approx(size / 1000 - 1)
     mock_clock.jump(3600)
     await settled()
+    assert figures()["trio_kafka_throttle_seconds_total", "Produce"] == of_all
     assert {name for name, *_ in figures()} == {
         "kafka_server_quota_queue_size",
+        "trio_kafka_throttle_seconds_total",
         "trio_kafka_quota_exempt_seconds_total",
     }
 
