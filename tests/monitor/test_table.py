@@ -64,8 +64,10 @@ def test_sorted_column_is_marked_and_has_one_unit():
     assert [" name     bytes▼", " b          0.0M", " c         30.0M"] == shown
 
 
-def test_numbers_are_written_out_if_asked():
-    assert " b              2000000" == lines(23, raw=True)[1]
+def test_numbers_are_written_out_if_asked_and_if_there_is_room():
+    assert [" b              2000000", " c                20.0G"] == lines(
+        23, raw=True, rows=[Row("b", 2e6), Row("c", 20e9)]
+    )[1:]
 
 
 def test_what_is_not_known_is_a_dash_or_nothing_in_rows_that_belong_to_others():

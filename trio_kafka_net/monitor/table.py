@@ -19,7 +19,7 @@ from .theme import Role
 from .ui_state import UiState
 from .widgets import Spans, fill, fit, fit_number
 
-RAW_WIDTH: Final = 13
+RAW_WIDTH: Final = 9
 """Cells of a number that is written out."""
 
 
@@ -145,7 +145,8 @@ class Table(Generic[Row]):
         if not how.is_scaled:
             return how.how
         if self.ui.raw:
-            return plain
+            cells = column[1]
+            return lambda value: text if len(text := plain(value)) <= cells else how.how(value)
         is_sorted = how.key == self.sorted_by and how.how in {of_bytes, size}
         if how.one_unit or is_sorted:
             values = [how.get(row) for row in self.rows]
