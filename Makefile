@@ -1,11 +1,12 @@
 # Everything on a fresh machine with Python 3.11 or newer and make:
 #
-#   make demo     a broker with traffic on both planes, and figures
+#   make demo     a broker with traffic on both planes, and the monitor on top
 #   make test     every test, the conformance tests with real clients included
 #   make lint     what CI checks besides the tests
 #   make check    lint and test; CI counts as well
 #   make bench    every benchmark with a goal, beside its peers, in one table
 #   make count    instructions per request, compared with the baseline; needs valgrind
+#   make docs-img what docs/monitor.md shows of the monitor, from a recording
 #
 # The virtual environment is .venv; its packages are pinned in constraints.txt.
 
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt --build-constraint constraints.txt
 
-.PHONY: demo test lint check bench count clean
+.PHONY: demo test lint check bench count docs-img clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/python -m trio_kafka_net demo
@@ -36,6 +37,9 @@ bench: $(VENV)/.development
 
 count: $(VENV)/.development
 	$(BIN)/python benchmarks/instructions.py --check
+
+docs-img: $(VENV)/.development
+	$(BIN)/python tools/generate_monitor_docs.py
 
 clean:
 	rm -rf $(VENV)

@@ -12,12 +12,13 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import attrs
 import click
 import trio
 
+from trio_kafka_net.cli.watch import can_watch, watch
 from trio_kafka_net.config import BrokerConfig, Endpoint, read_properties
 from trio_kafka_net.errors import ConfigError
 
@@ -71,6 +72,11 @@ _log = logging.getLogger(__name__)
     "`node.id`, fixed ports by ten; `listening` lines come in the order of the brokers.",
 )
 @click.option("--durable", is_flag=True, help="Acknowledge a record when it is on the disk.")
+@click.option(
+    "--monitor",
+    is_flag=True,
+    help="Show the console monitor on the terminal; `q` there stops the broker.",
+)
 def broker(
     properties: str | None,
     listeners: tuple[str, ...],
@@ -81,6 +87,7 @@ def broker(
     metrics: str | None,
     brokers: int,
     durable: bool,
+    monitor: bool,
 ) -> None:
     """Run a broker.
 
@@ -90,6 +97,8 @@ def broker(
     """
     if in_memory and data_dir is not None:
         raise click.UsageError("--in-memory and --data-dir exclude each other")
+    if monitor:
+        _require_one_screen(brokers)
     keys = read_properties(properties) if properties is not None else {}
     keys.update(map(_split_override, overrides))
     if data_dir is not None:
@@ -106,7 +115,14 @@ def broker(
     )
     for warning in warnings:
         _log.warning("%s", warning)
-    trio.run(run_broker, config, brokers)
+    trio.run(run_broker, config, brokers, monitor)
+
+
+def _require_one_screen(brokers: int) -> None:
+    if brokers != 1:
+        raise click.UsageError("--monitor shows one broker; use `trio-kafka-net monitor` for each")
+    if not can_watch():
+        raise click.UsageError("--monitor needs a terminal")
 
 
 def _split_override(override: str) -> tuple[str, str]:
@@ -154,12 +170,13 @@ def with_listeners(
     }
 
 
-async def run_broker(config: BrokerConfig, brokers: int = 1) -> None:
+async def run_broker(config: BrokerConfig, brokers: int = 1, monitor: bool = False) -> None:
     """Run a broker, or several, announce the listeners, stop on signals.
 
     Args:
         config: of the first broker.
         brokers: how many.
+        monitor: whether to show the console monitor, of one broker; its end is that of the broker.
 
     Raises:
         ConfigError: the configuration cannot work.
@@ -177,6 +194,9 @@ async def run_broker(config: BrokerConfig, brokers: int = 1) -> None:
             # through them again and again would stop the event loop for 30 ms each time.
             gc.freeze()
             announce(stop.broker.bound_listeners)
+            if monitor:
+                await watch(cast("Broker", stop.broker))
+                stop.stop("monitor")
 
 
 def announce(listeners: Iterable[BoundListener]) -> None:
@@ -219,14 +239,23 @@ class _StopOnSignal:
     broker: Broker | Cluster | None = None
     """The broker once it serves."""
 
+    is_stopping: bool = False
+    """Whether it was told to stop."""
+
     async def run(self, signals: AsyncIterator[int]) -> None:
-        is_stopping = False
+        """Do so until cancelled.
+
+        Cancellation: safe.
+        """
         async for number in signals:
-            name = signal.Signals(number).name
-            if self.broker is None or is_stopping:
-                _log.warning("%s: stopping at once", name)
-                self.everything.cancel()
-            else:
-                _log.info("%s: stopping", name)
-                self.broker.request_stop()
-                is_stopping = True
+            self.stop(signal.Signals(number).name)
+
+    def stop(self, why: str) -> None:
+        """Stop gracefully, or at once if that goes on already."""
+        if self.broker is None or self.is_stopping:
+            _log.warning("%s: stopping at once", why)
+            self.everything.cancel()
+        else:
+            _log.info("%s: stopping", why)
+            self.is_stopping = True
+            self.broker.request_stop()

@@ -28,6 +28,7 @@ EXIT_ADDRESS_IN_USE = 98
 _COMMANDS: Mapping[str, str] = {
     "broker": "trio_kafka_net.cli.broker:broker",
     "demo": "trio_kafka_net.cli.demo:demo",
+    "monitor": "trio_kafka_net.cli.monitor:monitor",
     "api-versions": "trio_kafka_net.cli.tools:api_versions",
     "dump-log": "trio_kafka_net.cli.tools:dump_log",
 }

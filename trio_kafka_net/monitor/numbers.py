@@ -62,9 +62,11 @@ def of_bytes(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """Bytes that lie somewhere: 0, 812, 88M, 18.2G."""
-    text = scaled(value)
-    return text[:-3] + text[-1] if text[-3:-1] == ".0" else text
+    """Bytes that lie somewhere, in five characters: 0, 812, 88M, 18.2G, 454k."""
+    number, point, rest = scaled(value).partition(".")
+    if point and (rest[0] == "0" or len(number) == 3):
+        return number + rest[1:]
+    return number + point + rest
 
 
 def milliseconds(value: float) -> str:

@@ -145,7 +145,8 @@ def summary(window: Window, width: int) -> list[Spans]:
         for (cause,), rate in ordered[:_CAUSES]
         if rate > 0
     ]
-    if not causes and not window.exports(names.DISCONNECTS.name):
+    is_told = window.exports(names.DISCONNECTS.name) or window.exports(names.BUILD_INFO.name)
+    if not is_told:
         return [[(" closed/min   not exported here", "dim")]]
     text = " · ".join(causes) or "none"
     return [[(" closed/min   ", "label"), (cut_end(text, width - 15), "value")]]
