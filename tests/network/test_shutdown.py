@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import trio
 import trio.testing
@@ -203,8 +205,14 @@ async def test_a_stop_does_not_destroy_a_response_that_the_peer_has_not_read(nur
     await narrow.connect(("127.0.0.1", server.bound_port()))
     async with trio.SocketStream(narrow) as stream:
         client = FrameClient(stream)
+
+        async def send() -> None:
+            # What the server never reads may break once the response is there.
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                await client.send(b"first", b"y" * 900_000, b"y" * 900_000)
+
         # Blocks when the buffers are full: the server reads nothing beyond the first request.
-        nursery.start_soon(client.send, b"first", b"y" * 900_000, b"y" * 900_000)
+        nursery.start_soon(send)
         await trio.testing.wait_all_tasks_blocked(0.005)
         nursery.start_soon(server.stop)
         gate.set()
