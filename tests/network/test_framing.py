@@ -167,22 +167,3 @@ def test_send_of_a_file_that_ends_too_early_fails_instead_of_stalling():
         with pytest.raises(OSError, match="file ended 7 bytes before"):
             while not send.write_to(wire):
                 pass
-
-
-@pytest.mark.parametrize(("size", "calls"), [(100, ["send"]), (20_000, ["send", "sendfile"])])
-def test_a_small_region_goes_out_with_what_stands_before_it(size, calls, monkeypatch):
-    """One call wakes the peer once; a large region is not copied."""
-    made: list[str] = []
-    wire = Wire(chunks=[7, *([30_000] * 3)])
-    for name in ("send", "sendfile"):
-        method = getattr(wire, name)
-        monkeypatch.setattr(wire, name, lambda *args, n=name, m=method: made.append(n) or m(*args))
-    with tempfile.TemporaryFile() as file:
-        file.write(b"xy" + b"z" * size)
-        file.flush()
-        send = Send([b"header", FileRegion(file.fileno(), 2, size, file)])
-        assert not send.write_to(wire)
-        del made[:]
-        assert send.write_to(wire)
-    assert frame(b"header" + b"z" * size) == wire.written
-    assert calls == list(dict.fromkeys(made))

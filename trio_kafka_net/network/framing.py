@@ -20,7 +20,6 @@ Another framing is a subclass of both: a ``Receive`` needs ``read_from``, ``take
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -198,24 +197,12 @@ class FileRegion:
     def __len__(self) -> int:
         return self.count
 
-    def read(self) -> bytes:
-        """The bytes themselves, of a small region.
-
-        Raises:
-            OSError: the file could not be read, or ends before the region.
-        """
-        data = os.pread(self.fd, self.count, self.position)
-        if len(data) < self.count:
-            raise OSError(f"file ended {self.count - len(data)} bytes before the region's end")
-        return data
-
 
 class Send:
     """One frame being sent: the size, then the pieces in their order.
 
     Buffers of user space go out together (one ``send`` or ``sendmsg``); a file region by
-    ``sendfile``. Nothing is copied except small pieces, which are cheaper joined: a small region
-    behind its header saves a system call and wakes the peer once, not twice.
+    ``sendfile``. Nothing is copied except small pieces, which are cheaper joined.
     """
 
     __slots__ = ("_pieces", "file_bytes", "size")
@@ -278,13 +265,9 @@ class Send:
     def _send_buffers(self, transport: FrameTransport) -> bool:
         buffers: list[Buffer] = []
         total = 0
-        for number, piece in enumerate(self._pieces):
-            if len(buffers) == _MAX_IOVECS:
+        for piece in self._pieces:
+            if isinstance(piece, FileRegion) or len(buffers) == _MAX_IOVECS:
                 break
-            if isinstance(piece, FileRegion):
-                if total + piece.count > _JOIN_LIMIT:
-                    break
-                piece = self._pieces[number] = piece.read()
             buffers.append(piece)
             total += len(piece)
         if total <= _JOIN_LIMIT:
