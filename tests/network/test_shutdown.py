@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import struct
 
 import pytest
 import trio
@@ -217,6 +218,28 @@ async def test_a_stop_does_not_destroy_a_response_that_the_peer_has_not_read(nur
         nursery.start_soon(server.stop)
         gate.set()
         await trio.testing.wait_all_tasks_blocked(0.005)
+        assert 100_000 == len(await client.receive())
+
+
+async def test_a_stop_in_the_middle_of_the_next_frame_does_not_destroy_a_response(nursery):
+    """There is nothing unread at that moment, but what comes next would reset the connection."""
+    server = SocketServer(
+        [LISTENER],
+        handle=answering(lambda request: b"z" * 100_000),
+        config=SocketServerConfig(socket_send_buffer_bytes=400_000),
+    )
+    await nursery.start(server.run)
+    narrow = trio.socket.socket()
+    narrow.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_RCVBUF, 4096)
+    await narrow.connect(("127.0.0.1", server.bound_port()))
+    async with trio.SocketStream(narrow) as stream:
+        client = FrameClient(stream)
+        await client.send(b"first")
+        await stream.send_all(struct.pack(">i", 1000) + b"y" * 10)
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        nursery.start_soon(server.stop)
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        await stream.send_all(b"y" * 990)
         assert 100_000 == len(await client.receive())
 
 

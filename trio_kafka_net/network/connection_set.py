@@ -189,10 +189,10 @@ class ConnectionSet:
         """Close without taking back what was sent.
 
         Closing a socket with unread bytes resets the connection, and the reset destroys what the
-        peer has not read yet: the last response. So if there is anything unread, sending ends
-        first, and the connection closes when the peer does.
+        peer has not read yet: the last response. So if there is anything unread, or more of a
+        frame is still to come, sending ends first, and the connection closes when the peer does.
         """
-        if not self.discard_unread(connection):
+        if connection.receive.is_empty and not self.discard_unread(connection):
             return
         try:
             connection.transport.end_sending()
