@@ -119,13 +119,76 @@ def test_a_pass_ends_with_the_turn_and_leaves_the_rest_for_the_next():
         wire.inbound += struct.pack(">i", 60) + bytes([fd]) * 60
         slot = SimpleNamespace(release=lambda: None)
         processor._register_at(NewConnection(wire, slot, ("a", 1), ("b", 2)), now=0.0)
-    turn.ends_ns = OVER
+    turn.ends_ns, turn.share_ns = OVER, 0
     processor._serve_ready([(fd, READABLE) for fd in (1, 2, 3)])
     assert [1] == [request.payload[0] for request in queued]
     assert [2, 3] == [fd for fd, _ in processor._unserved]
     turn.ends_ns = math.inf
     processor._serve_ready(processor._unserved)
     assert [1, 2, 3] == [request.payload[0] for request in queued]
+
+
+def test_whoever_comes_late_in_a_turn_still_has_a_share_of_it(monkeypatch):
+    """Or what always runs second would serve one connection per turn, and its clients wait."""
+    clock = [0]
+    monkeypatch.setattr(turn_module, "perf_counter_ns", lambda: clock[0])
+    turn = Turn(800)
+    turn.after_io_wait(0)
+    assert 800 == turn.end_for(0) == turn.end_for(700)
+    assert 1000 == turn.end_for(900)
+    clock[0] = 5000
+    turn.after_io_wait(0)
+    assert 5800 == turn.end_for(5000)
+
+
+def test_nobody_has_a_share_while_others_are_more_urgent():
+    turn = Turn(800, lambda: True)
+    turn.after_io_wait(0)
+    assert turn.ends_ns == turn.end_for(0)
+    assert turn.ends_ns + 5 == turn.end_for(int(turn.ends_ns) + 5), "no longer than it takes to ask"
+
+
+async def test_one_handler_waits_for_the_next_turn_and_the_others_sleep(turn, nursery):
+    ran: list[int] = []
+    channel = RequestChannel(100)
+
+    def handle(request: Request) -> None:
+        ran.append(pool.statistics().idle)
+        request.respond(BytesSend(b""))
+
+    pool = RequestHandlerPool(channel, handle, 4, turn)
+    await nursery.start(pool.run)
+    await trio.testing.wait_all_tasks_blocked()
+    for request in requests(10, SimpleNamespace(enqueue_response=lambda response: None)):
+        channel.put(request)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [3] * 10 == ran
+
+
+async def test_a_handler_that_waits_in_the_middle_leaves_the_next_turn_to_another(turn, nursery):
+    gate = trio.Event()
+    ran: list[bytes] = []
+    channel = RequestChannel(100)
+
+    async def wait(request: Request) -> None:
+        await gate.wait()
+        request.respond(BytesSend(b""))
+
+    def handle(request: Request):
+        ran.append(bytes(request.payload))
+        if len(ran) % 2:
+            return wait(request)
+        request.respond(BytesSend(b""))
+        return None
+
+    await nursery.start(RequestHandlerPool(channel, handle, 4, turn).run)
+    for request in requests(6, SimpleNamespace(enqueue_response=lambda response: None)):
+        channel.put(request)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [b"%d" % number for number in range(6)] == ran
+    gate.set()
+    await trio.testing.wait_all_tasks_blocked()
+    assert 0 == channel.statistics().queued
 
 
 async def test_a_processor_takes_one_response_in_a_turn_that_is_over(turn, nursery, monkeypatch):

@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import perf_counter_ns
+from typing import TypeVar
 
 import attrs
 import trio
@@ -34,6 +35,8 @@ from .request_channel import Request, RequestChannel
 from .turn import Turn
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 Handle = Callable[[Request], Awaitable[None] | None]
 """Runs one request and answers it; returns an awaitable only if it has to wait."""
@@ -77,7 +80,9 @@ class RequestHandlerPool:
         self._handle = handle
         self._size = size
         self._turn = Turn() if turn is None else turn
-        self._served_turn = -1  # number of the last turn in which a request was run
+        # The last turn in which anybody looked for a request, and until when that turn is ours.
+        self._turn_number = -1
+        self._turn_ends_ns: float = 0
         self._nursery: trio.Nursery | None = None
         self._runnable = 0
         self._idle = 0
@@ -158,16 +163,15 @@ class RequestHandlerPool:
         self._nursery.start_soon(self._run_handler, name="request handler")
 
     async def _run_handler(self) -> None:
-        channel, turn = self._channel, self._turn
+        channel = self._channel
         try:
             while self._runnable <= self._size:
-                if perf_counter_ns() >= turn.ends_ns:
+                if not self._may_begin():
                     await self._wait_for_turn()
                 try:
                     request = channel.get_nowait()
                 except trio.WouldBlock:
-                    request = await self._wait_for_request()
-                self._served_turn = turn.number
+                    request = await self._be_idle(channel.get)
                 rest = self._run_request(request)
                 if rest is not None:
                     channel.pass_on()
@@ -176,21 +180,30 @@ class RequestHandlerPool:
             self._runnable -= 1
             channel.pass_on()
 
+    def _may_begin(self) -> bool:
+        """Whether a request may be run in this turn; the first one that is asked for may."""
+        turn, now = self._turn, perf_counter_ns()
+        if self._turn_number == turn.number:
+            return now < self._turn_ends_ns
+        self._turn_number, self._turn_ends_ns = turn.number, turn.end_for(now)
+        return not turn.is_rest
+
     async def _wait_for_turn(self) -> None:
         # With empty hands: a request that a handler had meanwhile could wait for long, if others
-        # always were faster.
-        turn = self._turn
-        while turn.is_rest or (
-            self._served_turn == turn.number and perf_counter_ns() >= turn.ends_ns
-        ):
-            await trio.lowlevel.checkpoint()
+        # always were faster. One waits for all, or each turn would have to ask everybody.
+        while not self._may_begin():
+            if self._channel.is_awaited:
+                await self._be_idle(self._channel.wait_to_be_called)
+            else:
+                with self._channel.awaited():
+                    await trio.lowlevel.checkpoint()
 
-    async def _wait_for_request(self) -> Request:
+    async def _be_idle(self, wait: Callable[[], Awaitable[_T]]) -> _T:
         idle_since = perf_counter_ns()
         self._idle += 1
         self._idle_since_ns += idle_since
         try:
-            return await self._channel.get()
+            return await wait()
         finally:
             self._idle -= 1
             self._idle_since_ns -= idle_since

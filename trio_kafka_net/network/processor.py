@@ -325,7 +325,7 @@ class Processor:
 
     def _serve_ready(self, ready: list[tuple[int, int]]) -> None:
         connections = self._set.selector.connections
-        turn = self._turn
+        ends_ns = self._turn.end_for(perf_counter_ns())
         for served, (fd, events) in enumerate(ready, start=1):
             connection = connections.get(fd)
             if connection is None:
@@ -336,7 +336,7 @@ class Processor:
                 raise
             except Exception as error:
                 self._fail(connection, error)
-            if perf_counter_ns() >= turn.ends_ns:
+            if perf_counter_ns() >= ends_ns:
                 self._unserved = ready[served:]
                 return
 
@@ -464,8 +464,9 @@ class Processor:
             # no checkpoint between taking a response and its bytes being the connection's
             started = perf_counter_ns()
             self._now = trio.current_time()
+            ends_ns = turn.end_for(started)
             self._act_on(response)
-            while perf_counter_ns() < turn.ends_ns:
+            while perf_counter_ns() < ends_ns:
                 try:
                     response = receive_nowait()
                 except trio.WouldBlock:

@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -322,6 +323,8 @@ class RequestChannel:
         self._requests: deque[Request] = deque()
         self._takers = trio.lowlevel.ParkingLot()
         self._is_waking = False  # a taker was woken and has not run yet
+        self.is_awaited = False
+        """Whether somebody comes back for the next request without being called."""
 
     def put(self, request: Request) -> None:
         """Queue a request; never blocks, see the top of this file."""
@@ -329,8 +332,7 @@ class RequestChannel:
         request._on_finished = self._on_finished
         self.received += 1
         self._requests.append(request)
-        if not self._is_waking:
-            self._wake_one()
+        self.pass_on()
 
     async def get(self) -> Request:
         """The next request, in the order of arrival.
@@ -339,8 +341,7 @@ class RequestChannel:
         Checkpoints: none if there is a request.
         """
         while not self._requests:
-            await self._takers.park()
-            self._is_waking = False
+            await self.wait_to_be_called()
         return self._requests.popleft()
 
     def get_nowait(self) -> Request:
@@ -355,13 +356,26 @@ class RequestChannel:
 
     def pass_on(self) -> None:
         """Have somebody else take the next request: the caller is busy, or leaves."""
-        if self._requests and not self._is_waking:
-            self._wake_one()
-
-    def _wake_one(self) -> None:
-        if self._takers:
+        if self._requests and self._takers and not (self._is_waking or self.is_awaited):
             self._is_waking = True
             self._takers.unpark()
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Promise to come back for the next request: nobody else needs to be called."""
+        self.is_awaited = True
+        try:
+            yield
+        finally:
+            self.is_awaited = False
+
+    async def wait_to_be_called(self) -> None:
+        """Wait although there may be requests, because somebody else comes for them.
+
+        Cancellation: nothing happens.
+        """
+        await self._takers.park()
+        self._is_waking = False
 
     def clear(self) -> None:
         """Drop every request, unanswered, because the plane ends.

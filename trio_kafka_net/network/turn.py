@@ -9,9 +9,9 @@ is empty does not help it.
 Counting pieces of work does not make turns short: a request costs 20 µs or 1 ms, and what each of
 a dozen tasks may do adds up (benchmarks/control_plane.py saw turns of 60 ms with bounds by number
 in every one of them). So the bound is a time of day: from then on nobody in the plane begins
-another piece, whoever has used the time up. What was begun is finished; and so that nobody starves,
-every Processor serves one connection and one response, and the handlers together run one request,
-in every turn.
+another piece, whoever has used the time up. What was begun is finished. So that nobody starves who
+always comes late in a turn (with three Processors the one in the middle never comes first), every
+task may work for a share of it all the same, and does one piece whatever the time.
 
 The control plane may go on when the data plane has stopped, so administration is not held to one
 piece per turn while data is waiting. And while it is at work the data plane rests: for some turns
@@ -38,6 +38,9 @@ turn, in which nobody knows of its request yet, is twice as long."""
 CONTROL_PLANE_TURN_NS = 1_250_000
 """Until when, after the beginning of a turn, the control plane may begin something, ns."""
 
+_SHARES = 8
+"""What part of a turn a task has for itself, whatever others have used."""
+
 REST_TURNS = 7
 """Turns that the data plane rests for before it works in one."""
 REST_NS = 500_000
@@ -63,6 +66,8 @@ class Turn(trio.abc.Instrument):
         """Counts turns."""
         self.ends_ns: float = math.inf
         """``perf_counter_ns`` from which on nothing more shall be begun in this turn."""
+        self.share_ns: float = math.inf
+        """For how long a task may begin more although the turn is over when it runs, ns."""
         self.is_rest = False
         """Whether nothing at all shall be begun in this turn."""
 
@@ -71,6 +76,7 @@ class Turn(trio.abc.Instrument):
         self.number += 1
         now = perf_counter_ns()
         self.ends_ns = now + self._budget_ns
+        self.share_ns = self._budget_ns / _SHARES
         if self._must_give_way is not None:
             self._give_way(now)
 
@@ -82,4 +88,8 @@ class Turn(trio.abc.Instrument):
         self.is_rest = is_urgent and self._rested < REST_TURNS and now < self._worked_ns + REST_NS
         self._rested += 1
         if is_urgent:
-            self.ends_ns = now
+            self.ends_ns, self.share_ns = now, 0
+
+    def end_for(self, started_ns: int) -> float:
+        """Until when a task that runs since ``started_ns`` may begin something in this turn."""
+        return max(self.ends_ns, started_ns + self.share_ns)
