@@ -89,9 +89,10 @@ class ProducerEntry:
         """The batch with the very same epoch and sequence numbers, if it is remembered."""
         if batch.producer_epoch != self.epoch:
             return None
+        last_sequence = batch.last_sequence
         for appended in self.batches:
             if (
-                appended.last_sequence == batch.last_sequence
+                appended.last_sequence == last_sequence
                 and appended.first_sequence == batch.base_sequence
             ):
                 return appended
