@@ -201,7 +201,9 @@ class _Production:
                 known = self.ctx.broker.metadata.get_topic_by_id(topic.topic_id)
                 name = None if known is None else known.name
             answers: list[PartitionResponse] = []
-            parts += [(answers, name, data) for data in topic.partition_data]
+            for data in topic.partition_data:
+                part = answers, name, data
+                parts.append(part)
             self.response.responses.append(
                 ProduceResponse.TopicProduceResponse(
                     name=topic.name, topic_id=topic.topic_id, partition_responses=answers
