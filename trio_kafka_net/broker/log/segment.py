@@ -522,7 +522,10 @@ class LogSegment:
             self._max_timestamp = max_timestamp
             self._max_timestamp_offset = last_offset
         if self._bytes_since_index_entry > self.config.index_interval_bytes:
-            self._loaded_indexes().append(last_offset, position, self.max_timestamp)
+            indexes = self._loaded_indexes()
+            indexes.append(
+                last_offset, position, self._known_max_timestamp(), self._max_timestamp_offset
+            )
             self._bytes_since_index_entry = 0
         self._bytes_since_index_entry += size
 
