@@ -25,8 +25,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Awaitable, Callable, Iterable
-from itertools import chain
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -76,11 +75,12 @@ _TRANSACTIONAL_BIT = 0x10
 _LOOKED_AT_BITS = _COMPRESSION_MASK | _TRANSACTIONAL_BIT
 _NO_RECORDS = memoryview(b"")
 
+TopicData = ProduceRequest.TopicProduceData
 PartitionData = ProduceRequest.PartitionProduceData
 PartitionResponse = ProduceResponse.PartitionProduceResponse
 
-_Part = tuple[list[PartitionResponse], "str | None", PartitionData]
-"""What ``_Production.append`` needs."""
+_Begun = tuple["str | None", list[PartitionResponse]]
+"""A topic's name, None if there is none with the id that was given; and where its answers go."""
 
 
 def register(apis: KafkaApis) -> None:
@@ -91,28 +91,26 @@ def register(apis: KafkaApis) -> None:
 def produce(ctx: RequestContext, request: ProduceRequest) -> Answer | Awaitable[Answer]:
     """Append to partitions, each for itself."""
     production = _Production(ctx, request)
-    parts = iter(production.parts())
     if len(ctx.request.payload) > _INLINE_BYTES:
-        return _append_slowly(production, parts)
-    for part in parts:
-        check = production.append(*part)
-        if check is not None:
-            return _append_slowly(production, chain([part], parts), check)
+        return _append_slowly(production)
+    for topic in request.topic_data:
+        name, answers = production.begin(topic)
+        for data in topic.partition_data:
+            if production.append(answers, name, data) is not None:
+                return _append_slowly(production)
     return _wait(production) if production.unfinished else production.answer()
 
 
-async def _append_slowly(
-    production: _Production, parts: Iterable[_Part], check: _KeyCheck | None = None
-) -> Answer:
-    """Append with checkpoints in between; ``check`` is what the first part needs, if known."""
-    for part in parts:
-        if check is None:
-            check = production.append(*part)
-        if check is not None:
-            await trio.to_thread.run_sync(check.run)
-            production.append(*part, check)
-            check = None
-        await trio.lowlevel.checkpoint()
+async def _append_slowly(production: _Production) -> Answer:
+    """Append with checkpoints in between, from where the answers end."""
+    for number, topic in enumerate(production.request.topic_data):
+        name, answers = production.resume(number) or production.begin(topic)
+        for data in topic.partition_data[len(answers) :]:
+            check = production.append(answers, name, data)
+            if check is not None:
+                await trio.to_thread.run_sync(check.run)
+                production.append(answers, name, data, check)
+            await trio.lowlevel.checkpoint()
     return await _wait(production)
 
 
@@ -191,25 +189,28 @@ class _Production:
         self.has_failed = False
         self.unfinished: list[_Unfinished] = []
 
-    def parts(self) -> list[_Part]:
-        """What is to be appended, in order; the response gets its topics."""
-        by_id = self.ctx.request.api_version >= _TOPIC_IDS_SINCE
-        parts: list[_Part] = []
-        for topic in self.request.topic_data:
-            name: str | None = topic.name
-            if by_id:
-                known = self.ctx.broker.metadata.get_topic_by_id(topic.topic_id)
-                name = None if known is None else known.name
-            answers: list[PartitionResponse] = []
-            for data in topic.partition_data:
-                part = answers, name, data
-                parts.append(part)
-            self.response.responses.append(
-                ProduceResponse.TopicProduceResponse(
-                    name=topic.name, topic_id=topic.topic_id, partition_responses=answers
-                )
+    def begin(self, topic: TopicData) -> _Begun:
+        """Have a topic in the response."""
+        answers: list[PartitionResponse] = []
+        self.response.responses.append(
+            ProduceResponse.TopicProduceResponse(
+                name=topic.name, topic_id=topic.topic_id, partition_responses=answers
             )
-        return parts
+        )
+        return self._name(topic), answers
+
+    def resume(self, number: int) -> _Begun | None:
+        """What ``begin`` returned for a topic of the request; None if it has not begun."""
+        if number >= len(self.response.responses):
+            return None
+        topic = self.request.topic_data[number]
+        return self._name(topic), self.response.responses[number].partition_responses
+
+    def _name(self, topic: TopicData) -> str | None:
+        if self.ctx.request.api_version < _TOPIC_IDS_SINCE:
+            return topic.name
+        known = self.ctx.broker.metadata.get_topic_by_id(topic.topic_id)
+        return None if known is None else known.name
 
     def append(
         self,
