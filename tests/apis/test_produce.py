@@ -408,6 +408,32 @@ async def test_large_batches_of_a_compacted_topic_are_looked_into_in_a_thread(la
     assert ran.count("run") == 4
 
 
+async def test_request_goes_on_where_a_partition_had_to_be_looked_into(lab):
+    """Every partition once, and answered in the order of the request."""
+    await lab.make_topic("c", partitions=3, configs={"cleanup.policy": "compact"})
+    keyed = [Record(timestamp=1, key=b"a")]
+    of = ProduceRequest.PartitionProduceData
+    request = a_produce("c", None)
+    request.topic_data[0].partition_data = [
+        of(index=2, records=build_batch(keyed)),
+        of(index=0, records=build_batch(keyed * 2000)),
+        of(index=2, records=build_batch(keyed, compression=Compression.LZ4)),
+        of(index=1, records=build_batch([Record(timestamp=1)])),
+        of(index=0, records=build_batch(keyed)),
+    ]
+
+    (topic,) = (await lab.ask(request, 12)).responses
+
+    assert [(each.index, each.base_offset) for each in topic.partition_responses] == [
+        (2, 0),
+        (0, 0),
+        (2, 1),
+        (1, -1),
+        (0, 2000),
+    ]
+    assert [lab.partition("c", index).log_end_offset for index in range(3)] == [2001, 0, 2]
+
+
 def damaged_batch(records):
     return records[:-1] + bytes([records[-1] ^ 1])
 

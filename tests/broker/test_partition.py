@@ -58,6 +58,26 @@ def test_append_of_the_only_replica_moves_the_high_watermark(partition, storage,
     assert partition.read_records(0, 1000).count == partition.log.size_in_bytes
 
 
+@pytest.mark.parametrize(
+    ("flush_messages", "isr", "acks", "expected"),
+    [
+        (2, (NODE,), -1, True),
+        (2, (NODE,), 1, True),
+        (1, (NODE,), -1, False),  # not on the disk yet
+        (1, (NODE,), 1, False),
+        (2, (NODE, 2), -1, False),  # not replicated yet
+        (2, (NODE, 2), 1, True),
+    ],
+)
+def test_may_acknowledge(make_partition, storage, flush_messages, isr, acks, expected):
+    log = storage.open_log(LogConfig(flush_messages=flush_messages))
+    partition = make_partition(log, isr=isr)
+
+    append(partition, storage, b"a")
+
+    assert partition.may_acknowledge(1, required_acks=acks) is expected
+
+
 def test_append_with_followers_waits_for_the_high_watermark(make_partition, storage):
     partition = make_partition(isr=(1, 2))
     append(partition, storage, b"a")

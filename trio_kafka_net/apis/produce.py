@@ -25,8 +25,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Awaitable, Callable, Iterator
-from itertools import chain
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -65,15 +64,23 @@ _INLINE_BYTES = 2 * 1024 * 1024
 
 _INLINE_RECORDS = 1000
 """Looked at without a checkpoint for their keys; about a millisecond."""
-_LOOKED_AT = struct.Struct(">h34xi")
-"""Attributes and record count of a batch."""
-_ATTRIBUTES = struct.Struct(">h")
-_ATTRIBUTES_AT = 21
+_SMALL_BYTES = 7 * _INLINE_RECORDS
+"""A batch that is not compressed has no more records than that in so many bytes."""
+_ATTRIBUTES_AT = 22
+"""Of their two bytes the one that has all bits."""
+_COUNT = struct.Struct(">i")
+_COUNT_AT = 57
 _COMPRESSION_MASK = 0x07
 _TRANSACTIONAL_BIT = 0x10
+_LOOKED_AT_BITS = _COMPRESSION_MASK | _TRANSACTIONAL_BIT
+_NO_RECORDS = memoryview(b"")
 
+TopicData = ProduceRequest.TopicProduceData
 PartitionData = ProduceRequest.PartitionProduceData
 PartitionResponse = ProduceResponse.PartitionProduceResponse
+
+_Begun = tuple["str | None", list[PartitionResponse]]
+"""A topic's name, None if there is none with the id that was given; and where its answers go."""
 
 
 def register(apis: KafkaApis) -> None:
@@ -84,23 +91,26 @@ def register(apis: KafkaApis) -> None:
 def produce(ctx: RequestContext, request: ProduceRequest) -> Answer | Awaitable[Answer]:
     """Append to partitions, each for itself."""
     production = _Production(ctx, request)
-    steps = production.append()
     if len(ctx.request.payload) > _INLINE_BYTES:
-        return _append_large(production, steps)
-    for check in steps:
-        if check is not None:
-            return _append_large(production, steps, check)
+        return _append_slowly(production)
+    for topic in request.topic_data:
+        name, answers = production.begin(topic)
+        for data in topic.partition_data:
+            if production.append(answers, name, data) is not None:
+                return _append_slowly(production)
     return _wait(production) if production.unfinished else production.answer()
 
 
-async def _append_large(
-    production: _Production, steps: Iterator[_KeyCheck | None], check: _KeyCheck | None = None
-) -> Answer:
-    for step in chain([check], steps):
-        if step is None:
+async def _append_slowly(production: _Production) -> Answer:
+    """Append with checkpoints in between, from where the answers end."""
+    for number, topic in enumerate(production.request.topic_data):
+        name, answers = production.resume(number) or production.begin(topic)
+        for data in topic.partition_data[len(answers) :]:
+            check = production.append(answers, name, data)
+            if check is not None:
+                await trio.to_thread.run_sync(check.run)
+                production.append(answers, name, data, check)
             await trio.lowlevel.checkpoint()
-        else:
-            await trio.to_thread.run_sync(step.run)
     return await _wait(production)
 
 
@@ -145,110 +155,137 @@ class _KeyCheck:
         except (KafkaError, StorageError) as error:
             self.failure = error
 
+    def raise_failure(self) -> None:
+        """Refuse the batch if it has to be.
 
-@attrs.define(eq=False)
+        Raises:
+            KafkaError, StorageError: why.
+        """
+        if self.failure is not None:
+            raise self.failure
+
+
+def _key_check(partition: Partition, records: memoryview) -> _KeyCheck | None:
+    """What a compacted topic makes of a batch that is too large to look into at once."""
+    if len(records) < HEADER_BYTES or not partition.log.config.compact:
+        return None
+    # What a compressed batch comes to is not known before; a few bytes may be many.
+    if not records[_ATTRIBUTES_AT] & _COMPRESSION_MASK:
+        (count,) = _COUNT.unpack_from(records, _COUNT_AT)
+        if count <= _INLINE_RECORDS:
+            return None
+    return _KeyCheck(f"{partition.topic}-{partition.index}", records)
+
+
 class _Production:
     """One Produce request on its way."""
 
-    ctx: RequestContext
-    request: ProduceRequest
-    response: ProduceResponse = attrs.field(factory=ProduceResponse)
-    has_failed: bool = False
-    unfinished: list[_Unfinished] = attrs.field(factory=list)
+    __slots__ = ("ctx", "has_failed", "request", "response", "unfinished")
 
-    def append(self) -> Iterator[_KeyCheck | None]:
-        """Append to one partition after the other; may be paused after each.
+    def __init__(self, ctx: RequestContext, request: ProduceRequest) -> None:
+        self.ctx = ctx
+        self.request = request
+        self.response = ProduceResponse()
+        self.has_failed = False
+        self.unfinished: list[_Unfinished] = []
 
-        Yields:
-            A check that must run before the next step, in a worker thread; or None.
+    def begin(self, topic: TopicData) -> _Begun:
+        """Have a topic in the response."""
+        answers: list[PartitionResponse] = []
+        self.response.responses.append(
+            ProduceResponse.TopicProduceResponse(
+                name=topic.name, topic_id=topic.topic_id, partition_responses=answers
+            )
+        )
+        return self._name(topic), answers
+
+    def resume(self, number: int) -> _Begun | None:
+        """What ``begin`` returned for a topic of the request; None if it has not begun."""
+        if number >= len(self.response.responses):
+            return None
+        topic = self.request.topic_data[number]
+        return self._name(topic), self.response.responses[number].partition_responses
+
+    def _name(self, topic: TopicData) -> str | None:
+        if self.ctx.request.api_version < _TOPIC_IDS_SINCE:
+            return topic.name
+        known = self.ctx.broker.metadata.get_topic_by_id(topic.topic_id)
+        return None if known is None else known.name
+
+    def append(
+        self,
+        answers: list[PartitionResponse],
+        name: str | None,
+        data: PartitionData,
+        check: _KeyCheck | None = None,
+    ) -> _KeyCheck | None:
+        """Append to one partition.
+
+        Args:
+            answers: gets the answer.
+            name: of the topic; None if there is no topic with the id that was given.
+            data: the partition and its batch.
+            check: what this method asked for, done.
+
+        Returns:
+            None; or a check that is to run in a worker thread, before this is called again with
+            it. Nothing was appended then.
         """
-        by_id = self.ctx.api_version >= _TOPIC_IDS_SINCE
-        for topic in self.request.topic_data:
-            answer = ProduceResponse.TopicProduceResponse(name=topic.name, topic_id=topic.topic_id)
-            self.response.responses.append(answer)
-            name: str | None = topic.name
-            if by_id:
-                known = self.ctx.broker.metadata.get_topic_by_id(topic.topic_id)
-                name = None if known is None else known.name
-            for data in topic.partition_data:
-                check = None if name is None else self._long_check(name, data)
-                if check is not None:
-                    yield check
-                answer.partition_responses.append(self._append_to(name, data, check))
-                yield None
-
-    def _long_check(self, name: str, data: PartitionData) -> _KeyCheck | None:
-        """What a compacted topic makes of a batch that is too large to look into at once."""
-        partition = self.ctx.broker.replicas.get_partition(name, data.index)
-        if partition is None or partition.is_offline or not partition.log.config.compact:
-            return None
-        records = data.records
-        if not isinstance(records, memoryview) or len(records) < HEADER_BYTES:
-            return None
-        attributes, count = _LOOKED_AT.unpack_from(records, _ATTRIBUTES_AT)
-        # What a compressed batch comes to is not known before; a few bytes may be many.
-        if count <= _INLINE_RECORDS and not attributes & _COMPRESSION_MASK:
-            return None
-        return _KeyCheck(f"{name}-{data.index}", records)
-
-    def _append_to(
-        self, name: str | None, data: PartitionData, check: _KeyCheck | None
-    ) -> PartitionResponse:
-        answer = PartitionResponse(index=data.index, base_offset=-1)
         acks = self.request.acks
+        records = _NO_RECORDS if data.records is None else data.records
+        size = len(records)
         try:
-            partition = self._partition(name, data.index)
-            batches = self._batches(data)
+            if name is None or name in INTERNAL_TOPICS:
+                name = self._checked_name(name)
+            partition = self.ctx.broker.replicas.partition_or_raise(name, data.index)
+            is_plain = size < HEADER_BYTES or not records[_ATTRIBUTES_AT] & _LOOKED_AT_BITS
+            if not is_plain:
+                self._check_attributes(records)
             if acks not in _ACKS:
                 raise KafkaError(
                     ErrorCode.INVALID_REQUIRED_ACKS, f"acks is {acks}, allowed are -1, 0 and 1"
                 )
-            if check is not None and check.failure is not None:
-                raise check.failure
-            info = partition.append_records(batches, required_acks=acks, has_keys=check is not None)
+            if check is not None:
+                check.raise_failure()
+            elif size > _SMALL_BYTES or not is_plain:
+                check = _key_check(partition, records)
+                if check is not None:
+                    return check
+            info = partition.append_records(records, required_acks=acks, has_keys=check is not None)
         except (KafkaError, StorageError) as error:
+            answer = PartitionResponse(index=data.index, base_offset=-1)
             self._refuse(answer, error, name)
-            return answer
-        answer.base_offset = info.first_offset
-        answer.log_append_time_ms = info.log_append_time_ms
-        answer.log_start_offset = info.log_start_offset
-        end_offset = info.last_offset + 1
-        if acks and (
-            partition.log.needs_flush
-            or (acks == ACKS_ALL and partition.high_watermark < end_offset)
-        ):
-            self.unfinished.append(_Unfinished(partition, end_offset, answer))
-        return answer
+        else:
+            answer = PartitionResponse(
+                index=data.index,
+                base_offset=info.first_offset,
+                log_append_time_ms=info.log_append_time_ms,
+                log_start_offset=info.log_start_offset,
+            )
+            end_offset = info.last_offset + 1
+            if acks and not partition.may_acknowledge(end_offset, required_acks=acks):
+                self.unfinished.append(_Unfinished(partition, end_offset, answer))
+        answers.append(answer)
+        return None
 
-    def _partition(self, name: str | None, index: int) -> Partition:
+    def _checked_name(self, name: str | None) -> str:
         if name is None:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
-        broker = self.ctx.broker
-        if name in INTERNAL_TOPICS and broker.metadata.get_topic(name) is not None:
+        if self.ctx.broker.metadata.get_topic(name) is not None:
             raise KafkaError(
                 ErrorCode.INVALID_TOPIC_EXCEPTION, f"Cannot append to internal topic {name}"
             )
-        return broker.replicas.partition_or_raise(name, index)
+        return name
 
-    def _batches(self, data: PartitionData) -> memoryview:
-        records = memoryview(b"") if data.records is None else data.records
-        assert isinstance(records, memoryview)
-        if len(records) >= HEADER_BYTES:
-            # The log looks at the whole header; here are two bits that depend on the request.
-            (attributes,) = _ATTRIBUTES.unpack_from(records, _ATTRIBUTES_AT)
-            if attributes & (_TRANSACTIONAL_BIT | _COMPRESSION_MASK):
-                self._check_attributes(attributes, records)
-        return records
-
-    def _check_attributes(self, attributes: int, records: memoryview) -> None:
+    def _check_attributes(self, records: memoryview) -> None:
         try:
-            parse_header(records)
+            attributes = parse_header(records).attributes
         except CorruptRecordError:
             return  # the log refuses it, and says why
         if attributes & _TRANSACTIONAL_BIT:
             raise KafkaError(ErrorCode.INVALID_TXN_STATE, "transactions are not served here")
         codec = attributes & _COMPRESSION_MASK
-        if self.ctx.api_version < _ZSTD_SINCE and codec == Compression.ZSTD:
+        if self.ctx.request.api_version < _ZSTD_SINCE and codec == Compression.ZSTD:
             raise KafkaError(
                 ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
                 f"zstd needs Produce version {_ZSTD_SINCE}",

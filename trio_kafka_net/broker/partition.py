@@ -190,19 +190,24 @@ class Partition:
         traffic = self.traffic
         traffic.produce_requests += 1
         try:
-            info = self._append(batches, required_acks, has_keys)
+            log = self._log_to_append_to(required_acks)
+            info = log.append(batches, leader_epoch=self.leader_epoch, has_keys=has_keys)
         except (KafkaError, StorageError) as error:
             traffic.produce_failed(error, len(batches))
+            if isinstance(error, LogDirFailedError):
+                self._purgatory.notify(self.key)
             raise
         if not info.is_duplicate:
             traffic.messages_in += info.last_offset - info.first_offset + 1
             traffic.bytes_in += len(batches)
+        self._advance(log)
+        self._purgatory.notify(self.key)
         return info
 
-    def _append(self, batches: memoryview, required_acks: int, has_keys: bool) -> LogAppendInfo:
+    def _log_to_append_to(self, required_acks: int) -> UnifiedLog:
         if self.leader_id != self._node_id:
             self.check_leadership()
-        log = self.log
+        log = self._log or self.log
         if self.leader_epoch < log.leader_epochs.latest_epoch:
             raise KafkaError(
                 ErrorCode.NOT_LEADER_OR_FOLLOWER,
@@ -213,14 +218,22 @@ class Partition:
                 ErrorCode.NOT_ENOUGH_REPLICAS,
                 f"{len(self.isr)} replicas in sync, {log.config.min_insync_replicas} are needed",
             )
-        try:
-            info = log.append(batches, leader_epoch=self.leader_epoch, has_keys=has_keys)
-        except LogDirFailedError:
-            self._purgatory.notify(self.key)
-            raise
-        self._advance(log)
-        self._purgatory.notify(self.key)
-        return info
+        return log
+
+    def may_acknowledge(self, end_offset: int, *, required_acks: int) -> bool:
+        """Whether what was appended before an offset is as safe as acks and settings demand.
+
+        Args:
+            end_offset: offset after the last record.
+            required_acks: -1 (all in-sync replicas) or 1.
+
+        Raises:
+            KafkaError: KAFKA_STORAGE_ERROR, there is no log any more.
+        """
+        log = self._log or self.log
+        return log.log_end_offset - log.recovery_point < log.config.flush_messages and (
+            required_acks != ACKS_ALL or log.high_watermark >= end_offset
+        )
 
     def read_records(
         self,

@@ -101,7 +101,7 @@ class ReplicaManager:
             raise KafkaError(
                 ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, f"{topic}-{index} is not on this broker"
             )
-        if must_lead:
+        if must_lead and (current_leader_epoch != ANY_EPOCH or partition.leader_id != self.node_id):
             partition.check_leadership(current_leader_epoch)
         if partition.log.failure is not None:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"{topic}-{index} is offline")

@@ -32,6 +32,7 @@ from trio_kafka_net.protocol.primitives import MalformedError, skip_tagged_field
 _FIXED: Final = struct.Struct(">hhi")
 _FIXED_AND_LENGTH: Final = struct.Struct(">hhih")
 _CORRELATION_ID: Final = struct.Struct(">i")
+_CORRELATION_ID_AND_NO_TAGS: Final = struct.Struct(">ix")
 _NEVER: Final = 32_768
 """Above every version, for APIs without a flexible one."""
 
@@ -81,7 +82,7 @@ def decode_request_header(buffer: Bytes) -> tuple[RequestHeader, int]:
             return _decode_without_client_id(view)
         if position > len(view):
             raise MalformedError("client id runs past the end")
-        client_id = str(view[10:position], "utf-8")
+        client_id = view[10:position].tobytes().decode()
         if api_version >= _FLEXIBLE_SINCE.get(api_key, _NEVER):
             count = view[position]
             position += 1
@@ -157,10 +158,9 @@ def response_header(api_key: int, version: int, correlation_id: int) -> bytearra
         version: version of the request that is answered.
         correlation_id: that of the request.
     """
-    out = bytearray(_CORRELATION_ID.pack(correlation_id))
     if version >= _FLEXIBLE_RESPONSE_HEADER_SINCE[api_key]:
-        out.append(0)
-    return out
+        return bytearray(_CORRELATION_ID_AND_NO_TAGS.pack(correlation_id))
+    return bytearray(_CORRELATION_ID.pack(correlation_id))
 
 
 def encode_response(message: Message, version: int, correlation_id: int) -> list[Any]:
@@ -180,11 +180,9 @@ def encode_response(message: Message, version: int, correlation_id: int) -> list
     if message.KIND != "response" or message.API_KEY is None:
         raise LocalProtocolError(f"{type(message).__name__} is not a response")
     try:
-        out = bytearray(_CORRELATION_ID.pack(correlation_id))
+        out = response_header(message.API_KEY, version, correlation_id)
     except struct.error as error:
         raise LocalProtocolError(f"response header: {error}") from None
-    if version >= _FLEXIBLE_RESPONSE_HEADER_SINCE[message.API_KEY]:
-        out.append(0)
     return encoder(type(message), version)(message, out)
 
 

@@ -48,16 +48,17 @@ MAX_DECOMPRESSED_BYTES = 100 * 1024 * 1024
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
 _LENGTH = struct.Struct(">i")
-_BASE_OFFSET = struct.Struct(">q")
-_LEADER_EPOCH = struct.Struct(">i")
+_STAMPED = struct.Struct(">qii")
+"""Base offset, length, leader epoch: what an append writes, and what stands between."""
 _ATTRIBUTES = struct.Struct(">h")
 _CRC = struct.Struct(">I")
 _MAX_TIMESTAMP = struct.Struct(">q")
-_LENGTH_AT, _LEADER_EPOCH_AT, _CRC_AT = 8, 12, 17
+_LENGTH_AT, _CRC_AT = 8, 17
 _ATTRIBUTES_AT, _MAX_TIMESTAMP_AT = 21, 35
 
 _COMPRESSION_MASK = 0x07
-_LOG_APPEND_TIME_BIT = 0x08
+LOG_APPEND_TIME_BIT = 0x08
+"""Of a batch's attributes: the broker set the timestamps."""
 _TRANSACTIONAL_BIT = 0x10
 _CONTROL_BIT = 0x20
 _DELETE_HORIZON_BIT = 0x40
@@ -153,7 +154,7 @@ class BatchHeader:
     def timestamp_type(self) -> TimestampType:
         """Who set the timestamps."""
         # Asked on every append, where calling the enum would cost as much as all other checks.
-        return _LOG_APPEND_TIME if self.attributes & _LOG_APPEND_TIME_BIT else _CREATE_TIME
+        return _LOG_APPEND_TIME if self.attributes & LOG_APPEND_TIME_BIT else _CREATE_TIME
 
     @property
     def compression(self) -> Compression:
@@ -388,12 +389,11 @@ def stamp(
         TypeError: the buffer is read-only; nothing was written.
     """
     view = batch.view
-    _BASE_OFFSET.pack_into(view, 0, base_offset)
-    _LEADER_EPOCH.pack_into(view, _LEADER_EPOCH_AT, leader_epoch)
+    _STAMPED.pack_into(view, 0, base_offset, batch.batch_length, leader_epoch)
     batch.base_offset = base_offset
     batch.partition_leader_epoch = leader_epoch
     if append_time_ms is not None:
-        batch.attributes |= _LOG_APPEND_TIME_BIT
+        batch.attributes |= LOG_APPEND_TIME_BIT
         batch.max_timestamp = append_time_ms
         _ATTRIBUTES.pack_into(view, _ATTRIBUTES_AT, batch.attributes)
         _MAX_TIMESTAMP.pack_into(view, _MAX_TIMESTAMP_AT, append_time_ms)
@@ -422,7 +422,7 @@ def rewrite_batch(
         has_delete_horizon: whether that is a delete horizon.
         max_timestamp: ms since the epoch; None keeps the other batch's.
     """
-    kept = _LOG_APPEND_TIME_BIT | _TRANSACTIONAL_BIT | _CONTROL_BIT
+    kept = LOG_APPEND_TIME_BIT | _TRANSACTIONAL_BIT | _CONTROL_BIT
     attributes = batch.attributes & kept | compression | _DELETE_HORIZON_BIT * has_delete_horizon
     header = bytearray(HEADER_BYTES)
     _HEADER.pack_into(

@@ -52,6 +52,20 @@ def test_assign_replaces_an_epoch_that_appended_nothing(cache):
     assert cache.is_dirty
 
 
+def test_latest_epoch_follows_every_change(cache):
+    seen = [LeaderEpochCache().latest_epoch, cache.latest_epoch]
+    for change, argument in (
+        (cache.truncate_from_start, 15),
+        (cache.truncate_from_end, 20),
+        (cache.truncate_from_end, 0),
+    ):
+        change(argument)
+        seen.append(cache.latest_epoch)
+    cache.assign(9, 20)
+
+    assert [*seen, cache.latest_epoch] == [-1, 7, 7, 5, -1, 9]
+
+
 @pytest.mark.parametrize(
     ("end", "expected"), [(30, 3), (21, 3), (20, 2), (11, 1), (7, 1), (6, 0), (0, 0)]
 )

@@ -28,6 +28,19 @@ def test_topic_settings_go_on_top_of_the_brokers():
 
 
 @pytest.mark.parametrize(
+    ("policy", "span"), [("delete", 1000), ("compact", 300), ("compact,delete", 300)]
+)
+def test_what_follows_from_settings_follows_a_change_of_them(policy, span):
+    before = LogConfig(segment_ms=1000, max_compaction_lag_ms=300)
+
+    config = before.with_topic_configs({"cleanup.policy": policy})
+
+    assert (config.compact, config.delete) == ("compact" in policy, "delete" in policy)
+    assert config.max_segment_ms == span
+    assert before.max_segment_ms == 1000
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("retention.ms", "-2"),

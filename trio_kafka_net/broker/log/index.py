@@ -91,8 +91,12 @@ class SparseIndex:
         if count < len(self):
             del self._writable()[count * self.entry.size :]
 
-    def _append(self, *entry: int) -> None:
-        self._writable().extend(self.entry.pack(*entry))
+    def _append(self, first: int, second: int) -> None:
+        self._writable().extend(self.entry.pack(first, second))
+
+    def _last_fields(self) -> tuple[int, ...]:
+        """The last entry as it is stored; there must be one."""
+        return self.entry.unpack_from(self._buffer, len(self._buffer) - self.entry.size)
 
     def _writable(self) -> bytearray:
         if not isinstance(self._buffer, bytearray):
@@ -124,7 +128,7 @@ class OffsetIndex(SparseIndex):
             StorageError: the offset does not come after those before; nothing was added.
         """
         relative = self._relative(offset)
-        if self._buffer and relative <= self._relative_offset_at(-1 + len(self)):
+        if self._buffer and relative <= self._last_fields()[0]:
             raise StorageError(f"offset {offset} does not come after the last one of the index")
         self._append(relative, position)
 
@@ -166,12 +170,13 @@ class TimeIndex(SparseIndex):
         Raises:
             StorageError: the offset lies before the last one; nothing was added.
         """
-        last = self.last()
-        if timestamp <= last.timestamp:
+        last, last_relative = self._last_fields() if self._buffer else (-1, 0)
+        if timestamp <= last:
             return
-        if offset < last.offset:
+        relative = self._relative(offset)
+        if relative < last_relative:
             raise StorageError(f"offset {offset} lies before the last one of the time index")
-        self._append(timestamp, self._relative(offset))
+        self._append(timestamp, relative)
 
     def last(self) -> TimestampOffset:
         """The last entry; timestamp -1 at the base offset when there is none."""

@@ -24,14 +24,16 @@ class LeaderEpochCache:
 
     def __init__(self, entries: Iterable[tuple[int, int]] = ()) -> None:
         """Begin with what a checkpoint file held."""
-        self._entries = list(entries)
+        self._entries: list[tuple[int, int]] = []
+        self.latest_epoch = UNDEFINED_EPOCH
+        """The last epoch, or -1."""
         self.is_dirty = False
         """Whether it changed since ``take_entries``."""
+        self._keep(list(entries))
 
-    @property
-    def latest_epoch(self) -> int:
-        """The last epoch, or -1."""
-        return self._entries[-1][0] if self._entries else UNDEFINED_EPOCH
+    def _keep(self, entries: list[tuple[int, int]]) -> None:
+        self._entries = entries
+        self.latest_epoch = entries[-1][0] if entries else UNDEFINED_EPOCH
 
     @property
     def entries(self) -> tuple[tuple[int, int], ...]:
@@ -53,7 +55,7 @@ class LeaderEpochCache:
         # An epoch that appended nothing would share its offset with the next one.
         while self._entries and self._entries[-1][1] >= first_offset:
             self._entries.pop()
-        self._entries.append((epoch, first_offset))
+        self._keep([*self._entries, (epoch, first_offset)])
         self.is_dirty = True
 
     def end_offset_for(self, epoch: int, log_end_offset: int) -> tuple[int, int]:
@@ -86,7 +88,7 @@ class LeaderEpochCache:
     def truncate_from_end(self, end_offset: int) -> None:
         """Forget the epochs that began at or after ``end_offset``."""
         if self._entries and self._entries[-1][1] >= end_offset:
-            self._entries = [entry for entry in self._entries if entry[1] < end_offset]
+            self._keep([entry for entry in self._entries if entry[1] < end_offset])
             self.is_dirty = True
 
     def truncate_from_start(self, start_offset: int) -> None:
@@ -95,5 +97,5 @@ class LeaderEpochCache:
         if len(kept) == len(self._entries):
             return
         covering = self._entries[len(self._entries) - len(kept) - 1]
-        self._entries = [(covering[0], max(covering[1], start_offset)), *kept]
+        self._keep([(covering[0], max(covering[1], start_offset)), *kept])
         self.is_dirty = True

@@ -139,19 +139,24 @@ class LogConfig:
     compression_type: str = _setting("compression.type", "producer", _producer_compression)
     """Codec of stored batches; only ``producer``, as they come."""
 
-    @property
-    def compact(self) -> bool:
-        """Whether the topic is compacted, and every record needs a key."""
+    # What follows from the settings above is worked out once, for every append asks for it.
+    compact: bool = attrs.field(init=False)
+    """Whether the topic is compacted, and every record needs a key."""
+    delete: bool = attrs.field(init=False)
+    """Whether old segments are deleted."""
+    max_segment_ms: int = attrs.field(init=False)
+    """What records of one segment may span: it must be sealed before it can be compacted."""
+
+    @compact.default
+    def _is_compacted(self) -> bool:
         return "compact" in self.cleanup_policy
 
-    @property
-    def delete(self) -> bool:
-        """Whether old segments are deleted."""
+    @delete.default
+    def _is_deleted(self) -> bool:
         return "delete" in self.cleanup_policy
 
-    @property
-    def max_segment_ms(self) -> int:
-        """What records of one segment may span: it must be sealed before it can be compacted."""
+    @max_segment_ms.default
+    def _longest_span_ms(self) -> int:
         if self.compact:
             return min(self.segment_ms, self.max_compaction_lag_ms)
         return self.segment_ms

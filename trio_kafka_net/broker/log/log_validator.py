@@ -6,47 +6,81 @@ Source: Kafka ``LogValidator`` (4.0).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
+from trio_kafka_net.broker.log.checkpoints import TopicPartition
 from trio_kafka_net.broker.log.log_config import LogConfig
 from trio_kafka_net.errors import InvalidRecordsError, KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.record_codec import NO_TIMESTAMP
 from trio_kafka_net.protocol.record_filter import iter_keys
-from trio_kafka_net.protocol.records import RecordBatch, TimestampType
+from trio_kafka_net.protocol.records import LOG_APPEND_TIME_BIT, RecordBatch, TimestampType
 
 MAX_RECORD_ERRORS = 100
 """Refused records that are named one by one; Kafka names all of them."""
 
 
-def append_time(batch: RecordBatch, config: LogConfig, now_ms: int) -> int | None:
-    """Check what the producer set; the append time if the broker sets it instead.
+_LOG_APPEND_TIME: Final = TimestampType.LOG_APPEND_TIME
 
-    Kafka checks every record. The header gives the largest timestamp and the first, which is what
-    the two limits are about, without walking the records.
+
+def validate_for_log(
+    batch: RecordBatch,
+    config: LogConfig,
+    now_ms: int,
+    *,
+    partition: TopicPartition,
+    has_keys: bool = False,
+) -> int | None:
+    """Check whether a log takes a batch; the append time if the broker sets the timestamps.
+
+    Kafka checks the timestamp of every record. The header gives the largest and the first, which
+    is what the two limits are about, without walking the records.
 
     Args:
         batch: sound as such.
         config: of the log.
         now_ms: ms since the epoch.
+        partition: named in errors.
+        has_keys: whether it is known that every record has a key.
 
     Raises:
-        KafkaError: INVALID_TIMESTAMP.
+        CorruptRecordError: the records had to be looked at, and break the format.
+        KafkaError: INVALID_TIMESTAMP, INVALID_RECORD (see ``check_keys``); RECORD_LIST_TOO_LARGE,
+            for a batch does not span segments.
     """
-    if config.message_timestamp_type is TimestampType.LOG_APPEND_TIME:
-        return now_ms
-    if batch.timestamp_type is TimestampType.LOG_APPEND_TIME:
+    append_time_ms = None
+    if config.message_timestamp_type is _LOG_APPEND_TIME:
+        append_time_ms = now_ms
+    else:
+        largest = now_ms + config.message_timestamp_after_max_ms
+        smallest = now_ms - config.message_timestamp_before_max_ms
+        first = batch.base_timestamp
+        if (
+            batch.attributes & LOG_APPEND_TIME_BIT
+            or batch.max_timestamp > largest
+            or NO_TIMESTAMP != first < smallest
+        ):
+            raise _bad_timestamps(batch, smallest, largest)
+    if config.compact and not has_keys:
+        check_keys(batch, "{}-{}".format(*partition))
+    if len(batch.view) > config.segment_bytes:
         raise KafkaError(
+            ErrorCode.RECORD_LIST_TOO_LARGE,
+            f"batch of {batch.size_in_bytes} bytes, a segment has {config.segment_bytes}",
+        )
+    return append_time_ms
+
+
+def _bad_timestamps(batch: RecordBatch, smallest: int, largest: int) -> KafkaError:
+    if batch.timestamp_type is _LOG_APPEND_TIME:
+        return KafkaError(
             ErrorCode.INVALID_TIMESTAMP, "a producer does not set the type LogAppendTime"
         )
-    largest = now_ms + config.message_timestamp_after_max_ms
-    smallest = now_ms - config.message_timestamp_before_max_ms
-    first = batch.base_timestamp
-    if batch.max_timestamp > largest or NO_TIMESTAMP != first < smallest:
-        raise KafkaError(
-            ErrorCode.INVALID_TIMESTAMP,
-            f"timestamps {first} to {batch.max_timestamp} are not between {smallest} and {largest}",
-        )
-    return None
+    return KafkaError(
+        ErrorCode.INVALID_TIMESTAMP,
+        f"timestamps {batch.base_timestamp} to {batch.max_timestamp} "
+        f"are not between {smallest} and {largest}",
+    )
 
 
 def check_keys(
@@ -84,16 +118,3 @@ def check_keys(
         f"and only showing the first three errors at most: [{shown}]",
         errors,
     )
-
-
-def check_fits(batch: RecordBatch, config: LogConfig) -> None:
-    """A batch does not span segments.
-
-    Raises:
-        KafkaError: RECORD_LIST_TOO_LARGE.
-    """
-    if batch.size_in_bytes > config.segment_bytes:
-        raise KafkaError(
-            ErrorCode.RECORD_LIST_TOO_LARGE,
-            f"batch of {batch.size_in_bytes} bytes, a segment has {config.segment_bytes}",
-        )

@@ -85,13 +85,25 @@ class ProducerEntry:
         """Sequence number of the last record, or -1."""
         return self.batches[-1].last_sequence if self.batches else -1
 
+    def is_next(self, batch: BatchHeader) -> bool:
+        """Whether a batch goes on where the last one ended, as almost all do.
+
+        None of the remembered ones can have its numbers then: they wrap after 2**31 records.
+        """
+        return (
+            batch.producer_epoch == self.epoch
+            and bool(self.batches)
+            and batch.base_sequence == (self.batches[-1].last_sequence + 1) & _SEQUENCE_MASK
+        )
+
     def find_duplicate(self, batch: BatchHeader) -> AppendedBatch | None:
         """The batch with the very same epoch and sequence numbers, if it is remembered."""
         if batch.producer_epoch != self.epoch:
             return None
+        last_sequence = batch.last_sequence
         for appended in self.batches:
             if (
-                appended.last_sequence == batch.last_sequence
+                appended.last_sequence == last_sequence
                 and appended.first_sequence == batch.base_sequence
             ):
                 return appended
@@ -177,7 +189,7 @@ class ProducerStateManager:
             KafkaError: INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER.
         """
         entry = self._entries.get(batch.producer_id)
-        if entry is None:
+        if entry is None or entry.is_next(batch):
             return None
         duplicate = entry.find_duplicate(batch)
         if duplicate is None:

@@ -109,14 +109,17 @@ class LogSegment:
         self._open_file = open_file
         self._file: SegmentFile | None = None
         self._indexes: SegmentIndexes | None = None
-        self._max_timestamp: TimestampOffset | None = None
+        # Largest timestamp, None as long as nobody asked, and the last offset of its batch.
+        self._max_timestamp: int | None = None
+        self._max_timestamp_offset = base_offset
         self._first_timestamp: int | None = None
         self._created_ms = now_ms()
         self.is_deleted = False
         """Whether its files are gone, or about to be."""
         self._bytes_since_index_entry = 0
-        # The batch appended last, where most consumers read: it needs no search.
-        self._last_batch: _Location | None = None
+        # The batch appended last, where most consumers read: it needs no search. Fields of a
+        # _Location, which is made when somebody reads.
+        self._last_batch: tuple[int, int, int, int] | None = None
         try:
             self.size = self.path(LOG_SUFFIX).stat().st_size
         except FileNotFoundError:
@@ -181,8 +184,11 @@ class LogSegment:
 
         The timestamp is -1 as long as there is none.
         """
+        return TimestampOffset(self._known_max_timestamp(), self._max_timestamp_offset)
+
+    def _known_max_timestamp(self) -> int:
         if self._max_timestamp is None:
-            self._max_timestamp = self._read_max_timestamp()
+            self._max_timestamp, self._max_timestamp_offset = self._read_max_timestamp()
         return self._max_timestamp
 
     @property
@@ -221,10 +227,18 @@ class LogSegment:
         if self.size == 0:
             return last_offset - self.base_offset > MAX_RELATIVE_OFFSET
         config = self.config
+        first = self._first_timestamp
+        if first is None:
+            first = self.first_timestamp
+        # How long the first batch waits: by the clock of the records where they have one, so that
+        # copied old data makes segments that retention can tell apart.
+        waited_ms = (
+            max_timestamp - first if first > NO_TIMESTAMP else self._now_ms() - self._created_ms
+        )
         return (
             self.size + size > config.segment_bytes
             or last_offset - self.base_offset > MAX_RELATIVE_OFFSET
-            or self._waited_ms(max_timestamp) > config.max_segment_ms
+            or waited_ms > config.max_segment_ms
             # An index can only be too full for an entry that is about to be added.
             or (
                 self._bytes_since_index_entry > config.index_interval_bytes
@@ -241,13 +255,16 @@ class LogSegment:
         Cost: one ``write``; no copy of the batch.
         """
         position = self.size
-        self.file.append(batch.view, position)
+        view = batch.view
+        (self._file or self.file).append(view, position)
         if position == 0:
             self._empty_indexes()
-        self._note_batch(position, batch)
-        size = batch.size_in_bytes
+        base_offset = batch.base_offset
+        last_offset = base_offset + batch.last_offset_delta
+        size = len(view)
+        self._note_batch(position, size, last_offset, batch.max_timestamp)
         self.size = position + size
-        self._last_batch = _Location(batch.base_offset, batch.last_offset, position, size)
+        self._last_batch = (base_offset, last_offset, position, size)
 
     def read(
         self,
@@ -378,7 +395,9 @@ class LogSegment:
                     raise CorruptRecordError(
                         f"batch at offset {batch.base_offset} where {next_offset} is next"
                     )
-                self._note_batch(position, batch)
+                self._note_batch(
+                    position, batch.size_in_bytes, batch.last_offset, batch.max_timestamp
+                )
                 on_batch(batch)
                 next_offset = batch.next_offset
                 valid_bytes = position + batch.size_in_bytes
@@ -389,7 +408,7 @@ class LogSegment:
             self.file.truncate(valid_bytes)
             self.size = valid_bytes
         if self._max_timestamp is not None:
-            indexes.time.maybe_append(*self._max_timestamp)
+            indexes.time.maybe_append(self._max_timestamp, self._max_timestamp_offset)
         indexes.write()
         return truncated
 
@@ -454,8 +473,8 @@ class LogSegment:
     def _find_batch(self, offset: int) -> _Location | None:
         """The first batch that ends at or after ``offset``."""
         last = self._last_batch
-        if last is not None and last.base_offset <= offset:
-            return last if offset <= last.last_offset else None
+        if last is not None and last[0] <= offset:
+            return _Location(*last) if offset <= last[1] else None
         for found in self._walk(self._loaded_indexes().offset.lookup(offset).position):
             if found.last_offset >= offset:
                 return found
@@ -489,30 +508,26 @@ class LogSegment:
     def _cut_off(self, position: int) -> CorruptRecordError:
         return CorruptRecordError(f"no whole batch at byte {position} of {self.size}")
 
-    def _waited_ms(self, timestamp: int) -> int:
-        """How long the first batch waits for the segment to be rolled.
-
-        By the clock of the records where they have one, so that copied old data makes segments
-        that retention can tell apart.
-        """
-        first = self.first_timestamp
-        if first > NO_TIMESTAMP:
-            return timestamp - first
-        return self._now_ms() - self._created_ms
-
-    def _note_batch(self, position: int, batch: RecordBatch) -> None:
+    def _note_batch(self, position: int, size: int, last_offset: int, max_timestamp: int) -> None:
         """Bring timestamps and indexes up to date with a batch at ``position``."""
         if position == 0:
-            self._first_timestamp = batch.max_timestamp
+            self._first_timestamp = max_timestamp
             if self._indexes is None:
                 # A new file: there is nothing to load, and nothing is missing.
                 self._empty_indexes()
-        if batch.max_timestamp > self.max_timestamp.timestamp:
-            self._max_timestamp = TimestampOffset(batch.max_timestamp, batch.last_offset)
+        largest = self._max_timestamp
+        if largest is None:
+            largest = self._known_max_timestamp()
+        if max_timestamp > largest:
+            self._max_timestamp = max_timestamp
+            self._max_timestamp_offset = last_offset
         if self._bytes_since_index_entry > self.config.index_interval_bytes:
-            self._loaded_indexes().append(batch.last_offset, position, self.max_timestamp)
+            indexes = self._loaded_indexes()
+            indexes.append(
+                last_offset, position, self._known_max_timestamp(), self._max_timestamp_offset
+            )
             self._bytes_since_index_entry = 0
-        self._bytes_since_index_entry += batch.size_in_bytes
+        self._bytes_since_index_entry += size
 
     def _read_max_timestamp(self) -> TimestampOffset:
         """The last entry of the time index, or a later timestamp in the batches after it."""
@@ -535,13 +550,14 @@ class LogSegment:
         logger.warning("%s: rebuilding missing or damaged indexes", self.path(LOG_SUFFIX))
         indexes = self._empty_indexes()
         for position, batch in self.batches():
-            self._note_batch(position, batch)
+            self._note_batch(position, batch.size_in_bytes, batch.last_offset, batch.max_timestamp)
         return indexes
 
     def _empty_indexes(self) -> SegmentIndexes:
         """Forget everything that is derived from the log file."""
         indexes = self._indexes = self._new_indexes()
-        self._max_timestamp = TimestampOffset(NO_TIMESTAMP, self.base_offset)
+        self._max_timestamp = NO_TIMESTAMP
+        self._max_timestamp_offset = self.base_offset
         self._bytes_since_index_entry = 0
         self._last_batch = None
         return indexes

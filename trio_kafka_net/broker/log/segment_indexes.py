@@ -18,7 +18,6 @@ from trio_kafka_net.broker.log.index import (
     OffsetIndex,
     SparseIndex,
     TimeIndex,
-    TimestampOffset,
 )
 from trio_kafka_net.errors import StorageError
 
@@ -123,16 +122,19 @@ class SegmentIndexes:
         self._offset_file.forget()
         self._time_file.forget()
 
-    def append(self, offset: int, position: int, largest: TimestampOffset) -> None:
+    def append(
+        self, offset: int, position: int, max_timestamp: int, max_timestamp_offset: int
+    ) -> None:
         """Add an entry to each.
 
         Args:
             offset: last offset of a batch.
             position: where that batch begins, byte of the log file.
-            largest: the largest timestamp up to that batch.
+            max_timestamp: the largest timestamp up to that batch, ms since the epoch.
+            max_timestamp_offset: the offset that carries it.
         """
         self.offset.append(offset, position)
-        self.time.maybe_append(*largest)
+        self.time.maybe_append(max_timestamp, max_timestamp_offset)
 
     def truncate_to(self, offset: int) -> None:
         """Drop the entries at and after ``offset``, in the files too.

@@ -37,7 +37,7 @@ from trio_kafka_net.broker.log.file_users import FileUsers
 from trio_kafka_net.broker.log.log_config import LogConfig
 from trio_kafka_net.broker.log.log_loader import SNAPSHOT_SUFFIX, LogLoader, offsets_of_files
 from trio_kafka_net.broker.log.log_segments import LogSegments
-from trio_kafka_net.broker.log.log_validator import append_time, check_fits, check_keys
+from trio_kafka_net.broker.log.log_validator import validate_for_log
 from trio_kafka_net.broker.log.producer_state import ProducerStateManager
 from trio_kafka_net.broker.log.segment import SWAP_STAGE, FoundRecord, LogSegment, segment_path
 from trio_kafka_net.broker.log.segment_file import OpenFile, SegmentFile
@@ -46,6 +46,7 @@ from trio_kafka_net.network.framing import FileRegion
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.record_codec import NO_TIMESTAMP
 from trio_kafka_net.protocol.records import (
+    NO_PRODUCER_ID,
     RecordBatch,
     stamp,
     validate_produced,
@@ -206,27 +207,26 @@ class UnifiedLog:
         Cost: one CRC over the batch, one ``write``; no copy of the batch.
         Source: Kafka ``UnifiedLog.appendAsLeader`` (4.0); idempotence KIP-98.
         """
-        self.check_online()
+        if self.failure is not None:
+            self.check_online()
         if batches.readonly:
             batches = memoryview(bytearray(batches))
-        batch = validate_produced(batches, max_batch_bytes=self.config.max_message_bytes)
+        config = self.config
+        batch = validate_produced(batches, max_batch_bytes=config.max_message_bytes)
         self.last_append_ms = now_ms = self._now_ms()
-        append_time_ms = append_time(batch, self.config, now_ms)
-        if self.config.compact and not has_keys:
-            check_keys(batch, "{}-{}".format(*self.topic_partition))
-        check_fits(batch, self.config)
-        duplicate = self.producers.check(batch) if batch.has_producer_id else None
-        reported_time_ms = NO_TIMESTAMP if append_time_ms is None else append_time_ms
-        if duplicate is not None:
-            if append_time_ms is not None:
-                reported_time_ms = duplicate.timestamp
-            return LogAppendInfo(
-                duplicate.first_offset,
-                duplicate.last_offset,
-                reported_time_ms,
-                self.log_start_offset,
-                is_duplicate=True,
-            )
+        append_time_ms = validate_for_log(
+            batch, config, now_ms, partition=self.topic_partition, has_keys=has_keys
+        )
+        if batch.producer_id > NO_PRODUCER_ID:
+            duplicate = self.producers.check(batch)
+            if duplicate is not None:
+                return LogAppendInfo(
+                    duplicate.first_offset,
+                    duplicate.last_offset,
+                    NO_TIMESTAMP if append_time_ms is None else duplicate.timestamp,
+                    self.log_start_offset,
+                    is_duplicate=True,
+                )
         first_offset = self.log_end_offset
         stamp(
             batch,
@@ -236,22 +236,28 @@ class UnifiedLog:
         )
         self._write(batch)
         return LogAppendInfo(
-            first_offset, batch.last_offset, reported_time_ms, self.log_start_offset
+            first_offset,
+            self.log_end_offset - 1,
+            NO_TIMESTAMP if append_time_ms is None else append_time_ms,
+            self.log_start_offset,
         )
 
     def _write(self, batch: RecordBatch) -> None:
         """Append a stamped batch to the active segment, or to a new one."""
         active = self._segments.active
+        first_offset = batch.base_offset
+        last_offset = first_offset + batch.last_offset_delta
         try:
-            if active.should_roll(batch.size_in_bytes, batch.last_offset, batch.max_timestamp):
+            if active.should_roll(len(batch.view), last_offset, batch.max_timestamp):
                 self.roll()
                 active = self._segments.active
             active.append(batch)
         except OSError as exc:
             raise self._gone_offline(exc) from exc
-        self.log_end_offset = batch.next_offset
-        self.leader_epochs.assign(batch.partition_leader_epoch, batch.base_offset)
-        if batch.has_producer_id:
+        self.log_end_offset = last_offset + 1
+        if batch.partition_leader_epoch > self.leader_epochs.latest_epoch:
+            self.leader_epochs.assign(batch.partition_leader_epoch, first_offset)
+        if batch.producer_id > NO_PRODUCER_ID:
             self.producers.update(batch)
 
     def roll(self) -> None:
