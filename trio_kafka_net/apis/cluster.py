@@ -80,7 +80,12 @@ _AskedTopic = tuple[bytes, "str | None"]
 def register(apis: KafkaApis) -> None:
     """Serve this family."""
     apis.add(api_versions, key=ApiVersionsRequest.API_KEY)
-    apis.add(metadata, key=MetadataRequest.API_KEY, error_response=_metadata_error)
+    apis.add(
+        metadata,
+        key=MetadataRequest.API_KEY,
+        error_response=_metadata_error,
+        kept_version=_metadata_version,
+    )
     apis.add(describe_cluster, key=DescribeClusterRequest.API_KEY)
 
 
@@ -120,12 +125,22 @@ def metadata(
     ctx: RequestContext, request: MetadataRequest
 ) -> MetadataResponse | Awaitable[MetadataResponse]:
     """Describe brokers and topics; topics that do not exist may be created on the way."""
+    version = _metadata_version(ctx.broker)
     asked = _asked_topics(ctx, request)
     if asked and request.allow_auto_topic_creation and ctx.broker.config.auto_create_topics_enable:
         names = _missing_topics(ctx, asked)
         if names:
             return _create_then_describe(ctx, request, asked, names)
-    return _describe(ctx, request, asked)
+    response = _describe(ctx, request, asked)
+    if all(not topic.error_code for topic in response.topics):
+        # Who asks for a topic that is missing may want it made the next time.
+        ctx.keep_answer(version)
+    return response
+
+
+def _metadata_version(broker: LocalBroker) -> int:
+    """Grows whenever Metadata may be answered in another way."""
+    return broker.metadata.version + broker.replicas.offline_version
 
 
 def _asked_topics(ctx: RequestContext, request: MetadataRequest) -> list[_AskedTopic] | None:
