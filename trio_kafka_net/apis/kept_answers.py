@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
     from .dispatch import KafkaRequest
 
-KEPT_BYTES: Final = 8 * 1024 * 1024
+KEPT_BYTES: Final = 16 * 1024 * 1024
 """Of questions and answers together, for one API of one plane."""
-_LONGEST_QUESTION: Final = 64 * 1024
+_LONGEST_QUESTION: Final = 256 * 1024
+_DECODED: Final = 8
+"""A question is kept decoded as well, which takes so many times as much at the most."""
 
 VersionOf = Callable[["LocalBroker"], int]
 """Grows whenever an answer may be another one than before."""
@@ -89,7 +91,7 @@ class KeptAnswers:
 
     def keep(self, request: KafkaRequest, answer: KeptAnswer) -> None:
         """Keep an answer, unless something has changed since its handler began to make it."""
-        size = len(request.payload) + len(answer.body)
+        size = _DECODED * len(request.payload) + len(answer.body) + 8 * len(answer.error_codes)
         if (
             request.kept_at != self._version
             or len(request.payload) > _LONGEST_QUESTION
