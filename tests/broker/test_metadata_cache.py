@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trio_kafka_net.broker.metadata_cache import (
     BrokerMetadata,
@@ -144,3 +146,50 @@ def test_brokers_are_those_that_were_told_last(cache):
     cache.set_brokers([BrokerMetadata(3, {}), BrokerMetadata(2, {})])
 
     assert [broker.node_id for broker in cache.brokers] == [2, 3]
+
+
+SMALL = st.integers(0, 2)
+STATES = st.builds(
+    PartitionMetadata,
+    replicas=st.just((1, 2)),
+    isr=st.sampled_from([(1,), (1, 2)]),
+    leader_id=SMALL,
+    offline_replicas=st.sampled_from([(), (2,)]),
+)
+BROKERS = st.builds(BrokerMetadata, SMALL, st.sampled_from([{}, {"L": Endpoint("h", 1)}]))
+CALLS = st.one_of(
+    st.tuples(st.just("add_broker"), BROKERS),
+    st.tuples(st.just("remove_broker"), SMALL),
+    st.tuples(st.just("set_brokers"), st.lists(BROKERS, max_size=2)),
+    st.tuples(
+        st.just("set_partitions"),
+        st.sampled_from("ab"),
+        st.sampled_from([ID, ID[::-1], bytes(16)]),
+        st.dictionaries(SMALL, STATES, max_size=2),
+    ),
+    st.tuples(st.just("remove_topic"), st.sampled_from("ab")),
+    st.tuples(st.just("add_topic"), st.sampled_from("ab"), st.just(ID), st.just([[1, 2]])),
+    st.tuples(st.just("controller_id"), SMALL),
+)
+
+
+def seen(cache):
+    topics = [(topic.name, topic.topic_id, list(topic.partitions)) for topic in cache]
+    return cache.controller_id, cache.brokers, topics, cache.get_topic_by_id(ID)
+
+
+@given(st.lists(CALLS, max_size=12))
+def test_version_grows_with_every_change_that_can_be_seen(calls):
+    cache = MetadataCache()
+    for name, *arguments in calls:
+        version, before = cache.version, seen(cache)
+        if name == "controller_id":
+            cache.controller_id = arguments[0]
+        else:
+            try:
+                getattr(cache, name)(*arguments)
+            except KafkaError:
+                assert cache.version == version
+        assert cache.version >= version
+        if seen(cache) != before:
+            assert cache.version > version

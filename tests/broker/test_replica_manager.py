@@ -147,3 +147,30 @@ def test_a_deleted_name_can_be_used_again(replicas, partition, log_manager, stor
     again = replicas.add_partition("topic", 0, bytes(16))
 
     assert again.log_end_offset == 0
+
+
+def offline(replicas):
+    return {partition.key for partition in replicas if partition.is_offline}
+
+
+def test_offline_version_grows_when_a_partition_goes_offline_or_comes_back(
+    replicas, partition, log_manager
+):
+    log_manager.failures["bad", 0] = OSError("no disk")
+    steps = [
+        lambda: replicas.add_partition("bad", 0, TOPIC_ID),
+        lambda: log_manager.create_log("bad", 0, TOPIC_ID),
+        lambda: replicas.add_partition("bad", 0, TOPIC_ID),
+        lambda: log_manager.delete_log("bad", 0),
+        lambda: replicas.remove_partition("bad", 0),
+        lambda: replicas.remove_partition("topic", 0),
+    ]
+    seen = [(replicas.offline_version, offline(replicas))]
+    for step in steps:
+        step()
+        seen.append((replicas.offline_version, offline(replicas)))
+
+    bad = {("bad", 0)}
+    assert [keys for _, keys in seen] == [set(), bad, bad, set(), bad, set(), set()]
+    # Nothing else makes it grow, least of all a partition that is new and well.
+    assert [version for version, _ in seen] == [0, 1, 1, 2, 3, 4, 4]

@@ -158,12 +158,50 @@ def test_send_that_would_block_keeps_what_it_wrote():
     assert frame(b"hello world") == wire.written
 
 
-def test_send_of_a_file_that_ends_too_early_fails_instead_of_stalling():
+@pytest.mark.parametrize("count", [10, 10_000_000])
+def test_send_of_a_file_that_ends_too_early_fails_instead_of_stalling(count):
     with tempfile.TemporaryFile() as file:
         file.write(b"abc")
         file.flush()
-        send = Send([FileRegion(file.fileno(), 0, 10, file)])
+        send = Send([FileRegion(file.fileno(), 0, count, file)])
         wire = Wire(chunks=[100, 100, 100])
-        with pytest.raises(OSError, match="file ended 7 bytes before"):
+        with pytest.raises(OSError, match="file ended"):
             while not send.write_to(wire):
                 pass
+
+
+def test_header_and_small_regions_go_out_in_one_piece():
+    """A Fetch response of some small partitions wakes its client once."""
+    with tempfile.TemporaryFile() as file:
+        file.write(b"abcdef")
+        file.flush()
+        regions = [FileRegion(file.fileno(), position, 2, file) for position in (0, 2, 4)]
+        send = Send([b"<", regions[0], b"|", regions[1], b"|", regions[2], b">"])
+        wire = Wire(chunks=[1000])
+        assert send.write_to(wire)
+    assert frame(b"<ab|cd|ef>") == wire.written
+    assert send.file_bytes == 0  # they were copied
+
+
+def test_regions_together_are_read_only_up_to_a_limit():
+    with tempfile.TemporaryFile() as file:
+        file.truncate(1_000_000)
+        send = Send([FileRegion(file.fileno(), 0, 50_000, file) for _ in range(20)])
+        wire = Wire(chunks=[1_000_000] * 4)
+        assert send.write_to(wire)
+    assert not wire.chunks  # five of them in each call
+    assert send.size == len(wire.written) == 1_000_004
+
+
+def test_what_a_slow_peer_did_not_take_of_a_small_region_is_read_again():
+    with tempfile.TemporaryFile() as file:
+        file.write(b"abcdef")
+        file.flush()
+        send = Send([b"<", FileRegion(file.fileno(), 0, 6, file), b">"])
+        wire = Wire(chunks=[8])
+        assert not send.write_to(wire)
+        assert send.unsent_bytes == 4
+        os.pwrite(file.fileno(), b"DEF", 3)
+        wire.chunks.append(1000)
+        assert send.write_to(wire)
+    assert frame(b"<abcDEF>") == wire.written

@@ -197,10 +197,13 @@ async def test_a_disk_that_fails_shows_and_makes_the_broker_unready(lab):
 
 
 async def test_bytes_of_files_and_of_buffers_are_told_apart(lab):
+    """Many bytes of a file are the kernel's to send; few are read."""
     await lab.make_topic()
-    batch = a_batch(b"x" * 10_000)
+    batch, few = a_batch(b"x" * 300_000), a_batch(b"x" * 10_000)
     await lab.produce(records=batch)
     await lab.fetch("t")
+    await lab.produce(records=few)
+    await lab.fetch(("t", {"fetch_offset": 1}))
     await settled()
     labels = next(
         each.labels

@@ -26,13 +26,17 @@ Version notes:
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
+
+import trio
 
 from trio_kafka_net.broker.metadata_cache import (
     INTERNAL_TOPICS,
     NO_LEADER,
+    MetadataCache,
     TopicMetadata,
     validate_topic_name,
 )
@@ -73,14 +77,24 @@ _MAX_TOPICS_MADE = 100
 _MAKING_MS = 15_000
 """How long a Metadata request waits for brokers to hear of the topics that it makes."""
 
+_PARTITIONS_PER_PASS = 1000
+"""Described between two checkpoints: about two milliseconds."""
+
 _AskedTopic = tuple[bytes, "str | None"]
 """Topic id (zero if not given) and name."""
+_Found = TopicMetadata | MetadataResponse.Topic
+"""A topic; or, if it is not there, how that is answered."""
 
 
 def register(apis: KafkaApis) -> None:
     """Serve this family."""
     apis.add(api_versions, key=ApiVersionsRequest.API_KEY)
-    apis.add(metadata, key=MetadataRequest.API_KEY, error_response=_metadata_error)
+    apis.add(
+        metadata,
+        key=MetadataRequest.API_KEY,
+        error_response=_metadata_error,
+        kept_version=_metadata_version,
+    )
     apis.add(describe_cluster, key=DescribeClusterRequest.API_KEY)
 
 
@@ -120,12 +134,18 @@ def metadata(
     ctx: RequestContext, request: MetadataRequest
 ) -> MetadataResponse | Awaitable[MetadataResponse]:
     """Describe brokers and topics; topics that do not exist may be created on the way."""
+    version = _metadata_version(ctx.broker)
     asked = _asked_topics(ctx, request)
     if asked and request.allow_auto_topic_creation and ctx.broker.config.auto_create_topics_enable:
         names = _missing_topics(ctx, asked)
         if names:
             return _create_then_describe(ctx, request, asked, names)
-    return _describe(ctx, request, asked)
+    return _describe(ctx, request, _found_topics(ctx, asked, {}), version)
+
+
+def _metadata_version(broker: LocalBroker) -> int:
+    """Grows whenever Metadata may be answered in another way."""
+    return broker.metadata.version + broker.replicas.offline_version
 
 
 def _asked_topics(ctx: RequestContext, request: MetadataRequest) -> list[_AskedTopic] | None:
@@ -171,21 +191,53 @@ async def _create_then_describe(
         except KafkaError as error:
             if error.code != ErrorCode.TOPIC_ALREADY_EXISTS:  # somebody was faster: fine
                 failures[name] = error.code
-    return _describe(ctx, request, asked, failures)
+    version = _metadata_version(ctx.broker)
+    answer = _describe(ctx, request, _found_topics(ctx, asked, failures), version)
+    return answer if isinstance(answer, MetadataResponse) else await answer
 
 
 def _describe(
-    ctx: RequestContext,
-    request: MetadataRequest,
-    asked: list[_AskedTopic] | None,
-    failures: dict[str, int] | None = None,
+    ctx: RequestContext, request: MetadataRequest, found: list[_Found], version: int
+) -> MetadataResponse | Awaitable[MetadataResponse]:
+    """Describe brokers and topics as they are at ``version``."""
+    response = _describe_cluster(ctx, request)
+    describer = _TopicDescriber(ctx, request)
+    if all(isinstance(topic, TopicMetadata) for topic in found):
+        # Who asks for a topic that is missing may want it made the next time.
+        ctx.keep_answer(version)
+    if sum(len(topic.partitions) for topic in found) > _PARTITIONS_PER_PASS:
+        return _describe_in_passes(response, describer, found)
+    for topic in found:
+        response.topics.append(
+            describer.whole(topic) if isinstance(topic, TopicMetadata) else topic
+        )
+    return response
+
+
+async def _describe_in_passes(
+    response: MetadataResponse, describer: _TopicDescriber, found: list[_Found]
 ) -> MetadataResponse:
+    """Let others go on every few milliseconds; what changes meanwhile is told or not."""
+    room = _PARTITIONS_PER_PASS
+    for topic in found:
+        if not isinstance(topic, TopicMetadata):
+            response.topics.append(topic)
+            continue
+        described = describer.without_partitions(topic)
+        response.topics.append(described)
+        while len(described.partitions) < len(topic.partitions):
+            first = len(described.partitions)
+            described.partitions += describer.partitions(topic, first, first + room)
+            room -= len(described.partitions) - first
+            if not room:
+                await trio.lowlevel.checkpoint()
+                room = _PARTITIONS_PER_PASS
+    return response
+
+
+def _describe_cluster(ctx: RequestContext, request: MetadataRequest) -> MetadataResponse:
     broker = ctx.broker
     wants_cluster = request.include_cluster_authorized_operations
-    wants_topic = request.include_topic_authorized_operations
-    unreachable = UnreachableLeaders(
-        broker, ctx.listener_name, tells_listeners=ctx.api_version >= _LISTENER_ERRORS_SINCE
-    )
     return MetadataResponse(
         brokers=[
             MetadataResponse.Broker(node_id=node_id, host=endpoint.host, port=endpoint.port)
@@ -193,9 +245,6 @@ def _describe(
         ],
         cluster_id=broker.cluster_id,
         controller_id=broker.metadata.controller_id,
-        topics=[_topic(ctx, topic, unreachable, wants_topic) for topic in broker.metadata]
-        if asked is None
-        else [_asked_topic(ctx, each, unreachable, wants_topic, failures or {}) for each in asked],
         cluster_authorized_operations=_CLUSTER_OPERATIONS if wants_cluster else _NOT_ASKED,
     )
 
@@ -230,32 +279,26 @@ class UnreachableLeaders:
         return ErrorCode.LEADER_NOT_AVAILABLE
 
 
-def _asked_topic(
-    ctx: RequestContext,
-    asked: _AskedTopic,
-    unreachable: UnreachableLeaders,
-    wants_operations: bool,
-    failures: dict[str, int],
-) -> MetadataResponse.Topic:
-    cache = ctx.broker.metadata
+def _found_topics(
+    ctx: RequestContext, asked: list[_AskedTopic] | None, failures: dict[str, int]
+) -> list[_Found]:
+    """The topics that are asked for; those that are not there as they are answered."""
+    if asked is None:
+        return list(ctx.broker.metadata)
+    return [_found_topic(ctx.broker.metadata, each, failures) for each in asked]
+
+
+def _found_topic(cache: MetadataCache, asked: _AskedTopic, failures: dict[str, int]) -> _Found:
     topic_id, name = asked
     if topic_id != ZERO_UUID:
-        topic = cache.get_topic_by_id(topic_id)
-        if topic is None:
-            return MetadataResponse.Topic(
-                error_code=ErrorCode.UNKNOWN_TOPIC_ID, name=None, topic_id=topic_id
-            )
-    elif name is None:
+        return cache.get_topic_by_id(topic_id) or MetadataResponse.Topic(
+            error_code=ErrorCode.UNKNOWN_TOPIC_ID, name=None, topic_id=topic_id
+        )
+    if name is None:
         return MetadataResponse.Topic(error_code=ErrorCode.INVALID_REQUEST, name=None)
-    else:
-        topic = cache.get_topic(name)
-        if topic is None:
-            return MetadataResponse.Topic(
-                error_code=_why_missing(name, failures),
-                name=name,
-                is_internal=name in INTERNAL_TOPICS,
-            )
-    return _topic(ctx, topic, unreachable, wants_operations)
+    return cache.get_topic(name) or MetadataResponse.Topic(
+        error_code=_why_missing(name, failures), name=name, is_internal=name in INTERNAL_TOPICS
+    )
 
 
 def _why_missing(name: str, failures: dict[str, int]) -> ErrorCode:
@@ -268,19 +311,44 @@ def _why_missing(name: str, failures: dict[str, int]) -> ErrorCode:
     return ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
 
 
-def _topic(
-    ctx: RequestContext,
-    topic: TopicMetadata,
-    unreachable: UnreachableLeaders,
-    wants_operations: bool,
-) -> MetadataResponse.Topic:
-    get_partition = ctx.broker.replicas.get_partition
-    reachable = unreachable.reachable
-    return MetadataResponse.Topic(
-        name=topic.name,
-        topic_id=topic.topic_id,
-        is_internal=topic.is_internal,
-        partitions=[
+class _TopicDescriber:
+    """Describes topics as the client of one request sees them."""
+
+    def __init__(self, ctx: RequestContext, request: MetadataRequest) -> None:
+        self._broker = ctx.broker
+        self._unreachable = UnreachableLeaders(
+            ctx.broker, ctx.listener_name, tells_listeners=ctx.api_version >= _LISTENER_ERRORS_SINCE
+        )
+        wants = request.include_topic_authorized_operations
+        self._operations = TOPIC_OPERATIONS if wants else _NOT_ASKED
+        # Partitions mostly have the same replicas. Lists are shared, for ten thousand more objects
+        # at once make Python's garbage collector look at everything; but not with an interceptor,
+        # which may change them.
+        is_ours = ctx.request.api.kept is not None
+        self._list_of: Callable[[tuple[int, ...]], list[int]] = (
+            functools.cache(list) if is_ours else list
+        )
+
+    def whole(self, topic: TopicMetadata) -> MetadataResponse.Topic:
+        described = self.without_partitions(topic)
+        described.partitions = self.partitions(topic, 0, len(topic.partitions))
+        return described
+
+    def without_partitions(self, topic: TopicMetadata) -> MetadataResponse.Topic:
+        return MetadataResponse.Topic(
+            name=topic.name,
+            topic_id=topic.topic_id,
+            is_internal=topic.is_internal,
+            topic_authorized_operations=self._operations,
+        )
+
+    def partitions(
+        self, topic: TopicMetadata, first: int, end: int
+    ) -> list[MetadataResponse.Partition]:
+        node_id, get_partition = self._broker.node_id, self._broker.replicas.get_partition
+        unreachable, reachable = self._unreachable, self._unreachable.reachable
+        list_of = self._list_of
+        return [
             MetadataResponse.Partition(
                 error_code=ErrorCode.NONE
                 if state.leader_id in reachable
@@ -288,16 +356,14 @@ def _topic(
                 partition_index=index,
                 leader_id=state.leader_id if state.leader_id in reachable else NO_LEADER,
                 leader_epoch=state.leader_epoch,
-                replica_nodes=list(state.replicas),
-                isr_nodes=list(state.isr),
-                offline_replicas=[*state.offline_replicas, ctx.broker.node_id]
+                replica_nodes=list_of(state.replicas),
+                isr_nodes=list_of(state.isr),
+                offline_replicas=[*state.offline_replicas, node_id]
                 if (found := get_partition(topic.name, index)) and found.is_offline
-                else list(state.offline_replicas),
+                else list_of(state.offline_replicas),
             )
-            for index, state in enumerate(topic.partitions)
-        ],
-        topic_authorized_operations=TOPIC_OPERATIONS if wants_operations else _NOT_ASKED,
-    )
+            for index, state in enumerate(topic.partitions[first:end], first)
+        ]
 
 
 def _metadata_error(

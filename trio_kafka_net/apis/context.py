@@ -74,6 +74,14 @@ class RequestContext:
         """Whether it came over the control plane."""
         return self.request.connection.is_privileged
 
+    def keep_answer(self, version: int) -> None:
+        """Let the answer be given again to whoever asks the same on the same listener.
+
+        Args:
+            version: of what the answer is made of, from before it was looked at.
+        """
+        self.request.kept_at = version
+
     def mutation_quota(self, *, strict_since: int) -> MutationQuota:
         """What this request may change of the cluster; its answer says the delay, if any.
 

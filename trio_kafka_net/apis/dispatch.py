@@ -15,9 +15,10 @@ as Kafka ignores them: librdkafka 2.12 asks for the Metadata of all topics with 
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Awaitable
 from types import CoroutineType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trio_kafka_net.errors import (
     CloseConnection,
@@ -38,6 +39,8 @@ from trio_kafka_net.protocol.message import Message
 
 from .cluster import unsupported_api_versions
 from .context import NO_RESPONSE, RequestContext
+from .error_counts import ErrorGatherers
+from .kept_answers import KeptAnswer, KeptAnswers
 from .registry import Answer, Api, ApiTable
 from .throttling import ClientThrottle
 
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
     from trio_kafka_net.broker.local_broker import LocalBroker
 
 log = logging.getLogger(__name__)
+
+_DELAY: Final = struct.Struct(">i")
 
 
 class KafkaRequest(Request):
@@ -59,6 +64,7 @@ class KafkaRequest(Request):
         "client_software_name",
         "client_software_version",
         "correlation_id",
+        "kept_at",
         "message",
         "mutation_quota",
         "response",
@@ -75,10 +81,12 @@ class KafkaRequest(Request):
     client_software_version: str
     message: Message | None
     """The body, once a handler has decoded it, until the request is over."""
+    kept_at: int | None
+    """Version of what the answer is made of, if it may be given again."""
     mutation_quota: MutationQuota | None
     """What it may change of the cluster, if its handler asked."""
-    response: Message | None
-    """What it is answered with, if that is a message, until the request is over."""
+    response: Message | KeptAnswer | None
+    """What it is answered with, unless that is just bytes, until the request is over."""
     response_version: int
 
     def __repr__(self) -> str:
@@ -100,6 +108,7 @@ class ApiDispatcher:
         self._table = table
         self._quotas = broker.quotas
         self._throttle = ClientThrottle(broker.quotas, broker.throttler)
+        self._errors = ErrorGatherers()
         self.pool: RequestHandlerPool | None = None
         """The handlers of the plane, where parked requests are counted."""
 
@@ -133,7 +142,7 @@ class ApiDispatcher:
         request.body_position = body_position
         request.client_software_name = connection.client_software_name
         request.client_software_version = connection.client_software_version
-        request.message = request.response = request.mutation_quota = None
+        request.message = request.response = request.mutation_quota = request.kept_at = None
         return request
 
     def handle(self, request: Request) -> Awaitable[None] | None:
@@ -145,6 +154,11 @@ class ApiDispatcher:
         if not api.min_version <= version <= api.max_version:
             self._respond(request, 0, unsupported_api_versions(api))
             return None
+        if api.kept is not None:
+            kept = api.kept.find(request, self._broker)
+            if kept is not None:
+                self._repeat(request, kept)
+                return None
         try:
             message = api.decoder(version)(request.payload, request.body_position, False)
             request.message = message
@@ -199,8 +213,37 @@ class ApiDispatcher:
         request.response_version = version
         out = response_header(api.key, version, request.correlation_id)
         pieces = api.encoder(version)(response, out)
+        if api.kept is not None and request.kept_at is not None:
+            self._keep(api.kept, request, response, out)
         # Records apart, a response is one piece; that is always so for the small ones.
         request.respond(BytesSend(pieces[0]) if len(pieces) == 1 else Send(pieces))
+
+    def _keep(
+        self, kept: KeptAnswers, request: KafkaRequest, response: Message, out: bytearray
+    ) -> None:
+        """Keep an answer that was encoded into ``out``, unless it is for its client alone."""
+        if request.message is None or request.throttle_time_ms:
+            return
+        version = request.response_version
+        codes: list[int] = []
+        self._errors.of(type(response), version)(response, codes)
+        header = len(response_header(request.api.key, version, 0))
+        body = bytes(memoryview(out)[header:])
+        kept.keep(request, KeptAnswer(request.message, body, codes, type(response), version))
+
+    def _repeat(self, request: KafkaRequest, kept: KeptAnswer) -> None:
+        """Answer as somebody else was answered who asked the same."""
+        request.message = kept.question
+        request.response = kept
+        request.response_version = kept.version
+        out = response_header(request.api.key, kept.version, request.correlation_id)
+        start = len(out)
+        out += kept.body
+        if self._quotas.is_enforced:
+            self._throttle.charge_opaque(request)
+            if request.throttle_time_ms and kept.tells_delay:
+                _DELAY.pack_into(out, start, request.throttle_time_ms)
+        request.respond(BytesSend(out))
 
     def _fail(self, request: KafkaRequest, message: Message, error: Exception) -> None:
         """Answer with the error response of the API.

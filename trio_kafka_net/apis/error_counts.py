@@ -11,10 +11,13 @@ Source: Kafka ``AbstractResponse.errorCounts``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from trio_kafka_net.protocol.message import Message, Struct
 
-GatherErrors = Callable[[Message, list[int]], None]
+from .kept_answers import KeptAnswer
+
+GatherErrors = Callable[[Any, list[int]], None]
 """Appends the error codes of a response to a list."""
 
 
@@ -25,13 +28,19 @@ class ErrorGatherers:
         """Know no class yet."""
         self._known: dict[tuple[type[Message], int], GatherErrors] = {}
 
-    def of(self, response: type[Message], version: int) -> GatherErrors:
+    def of(self, response: type[Message | KeptAnswer], version: int) -> GatherErrors:
         """The function for a class of responses as ``version`` of it is sent."""
+        if issubclass(response, KeptAnswer):
+            return _gather_kept
         key = response, version
         gather = self._known.get(key)
         if gather is None:
             gather = self._known[key] = _compile(response, version)
         return gather
+
+
+def _gather_kept(response: KeptAnswer, codes: list[int]) -> None:
+    codes += response.error_codes
 
 
 def _compile(response: type[Message], version: int) -> GatherErrors:

@@ -2,7 +2,8 @@
 
 Versions: Fetch 4-18.
 Behaviour:
-    * record bytes go from the segment file to the socket by sendfile, as they were produced
+    * record bytes go from the segment file to the socket as they were produced, few of them
+      in one piece with the rest of the answer, many by sendfile
     * waits until min_bytes are there or max_wait is over; parked, so it does not hold a handler
     * the first batch of the first partition that has one is whole, however large; everything else
       keeps to the limits of partition and request, and may end in the middle of a batch, but never

@@ -36,6 +36,7 @@ from trio_kafka_net.protocol.message import Message
 from trio_kafka_net.protocol.messages.api_versions import ApiVersionsResponse
 
 from .context import RequestContext
+from .kept_answers import KeptAnswers, VersionOf
 
 Answer = Any
 """What a handler returns: a message, a ``Send``, or ``NO_RESPONSE``."""
@@ -99,6 +100,8 @@ class Api:
     function: Handler
     """The handler inside its interceptors."""
     error_response: ErrorResponse
+    kept: KeptAnswers | None = None
+    """Answers that may be given again; None if none may."""
     advertised: ApiVersionsResponse.ApiVersion = attrs.field(init=False)
     """What ApiVersions says of it."""
     _decoders: dict[int, Decoder[Message]] = attrs.field(factory=dict)
@@ -140,6 +143,7 @@ class _Registration:
     stable: int
     """Last version that is served without asking for unstable ones."""
     error_response: ErrorResponse | None
+    kept_version: VersionOf | None
 
 
 class KafkaApis:
@@ -170,6 +174,7 @@ class KafkaApis:
         key: ApiKey | None = None,
         versions: tuple[int, int] | None = None,
         error_response: ErrorResponse | None = None,
+        kept_version: VersionOf | None = None,
         replace: bool = False,
     ) -> None:
         """Serve an API with ``function``.
@@ -181,6 +186,8 @@ class KafkaApis:
                 those that Kafka has not released (``table``) among them.
             error_response: makes the response to a failed request, for an API whose response
                 has no top-level error code; without it, a replaced handler's stays.
+            kept_version: of what answers are made of, if ``function`` lets them be given again
+                (``RequestContext.keep_answer``).
             replace: whether to take the place of a handler registered before.
 
         Raises:
@@ -200,7 +207,9 @@ class KafkaApis:
             raise LocalProtocolError(f"{key.name} has versions {valid}, not {versions}")
         if replaced is not None and error_response is None:
             error_response = replaced.error_response
-        self._registrations[key] = _Registration(function, versions, stable, error_response)
+        self._registrations[key] = _Registration(
+            function, versions, stable, error_response, kept_version
+        )
 
     def handler(
         self,
@@ -260,14 +269,17 @@ class KafkaApis:
         """
         registration = self._registrations[key]
         function = registration.function
-        for interceptor in reversed(self._interceptors.get(key, [])):
+        interceptors = self._interceptors.get(key, [])
+        for interceptor in reversed(interceptors):
             function = _intercepted(interceptor, function)
+        kept_version = None if interceptors else registration.kept_version
         return Api(
             key=key,
             min_version=registration.versions[0],
             max_version=registration.versions[1] if unstable else registration.stable,
             function=function,
             error_response=registration.error_response or _top_level_error(response_class(key)),
+            kept=None if kept_version is None else KeptAnswers(kept_version),
         )
 
 

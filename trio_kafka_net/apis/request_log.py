@@ -20,6 +20,7 @@ from trio_kafka_net.protocol.api_keys import ApiKey
 
 from .config_redaction import loggable_value
 from .dispatch import KafkaRequest
+from .kept_answers import KeptAnswer
 from .message_json import struct_to_json
 
 log = logging.getLogger("trio_kafka_net.request")
@@ -97,6 +98,8 @@ def _request_body(request: KafkaRequest) -> dict[str, Any] | str:
 
 def _response_body(request: KafkaRequest) -> dict[str, Any] | str:
     response = request.response
+    if isinstance(response, KeptAnswer):
+        response = response.decoded()
     return "" if response is None else struct_to_json(response, request.response_version)
 
 

@@ -108,12 +108,17 @@ def _unify(name: str) -> str:
 
 
 class MetadataCache:
-    """All topics and brokers; belongs to the event loop."""
+    """All topics and brokers; belongs to the event loop.
+
+    Whoever keeps what it made of them asks ``version``: so what a broker's cache holds is changed
+    by the methods here and by nobody else.
+    """
 
     def __init__(self, topics: Iterable[TopicMetadata] = ()) -> None:
         """Begin with topics and without brokers."""
-        self.controller_id = -1
-        """Node id of the broker that stands for the controller, -1 if none does."""
+        self.version = 0
+        """Grows with every change that somebody could see."""
+        self._controller_id = -1
         self._brokers: dict[int, BrokerMetadata] = {}
         self._topics: dict[str, TopicMetadata] = {}
         self._names_by_id: dict[bytes, str] = {}
@@ -123,6 +128,17 @@ class MetadataCache:
     # Brokers
 
     @property
+    def controller_id(self) -> int:
+        """Node id of the broker that stands for the controller, -1 if none does."""
+        return self._controller_id
+
+    @controller_id.setter
+    def controller_id(self, node_id: int) -> None:
+        if node_id != self._controller_id:
+            self._controller_id = node_id
+            self.version += 1
+
+    @property
     def brokers(self) -> list[BrokerMetadata]:
         """All brokers, by node id."""
         return [self._brokers[node_id] for node_id in sorted(self._brokers)]
@@ -130,14 +146,19 @@ class MetadataCache:
     def add_broker(self, broker: BrokerMetadata) -> None:
         """Add a broker, or replace what is known of it."""
         self._brokers[broker.node_id] = broker
+        self.version += 1
 
     def remove_broker(self, node_id: int) -> None:
         """Forget a broker; nothing happens if it is not known."""
-        self._brokers.pop(node_id, None)
+        if self._brokers.pop(node_id, None) is not None:
+            self.version += 1
 
     def set_brokers(self, brokers: Iterable[BrokerMetadata]) -> None:
         """Know these brokers and no others."""
-        self._brokers = {broker.node_id: broker for broker in brokers}
+        known = {broker.node_id: broker for broker in brokers}
+        if known != self._brokers:
+            self._brokers = known
+            self.version += 1
 
     def endpoint(self, node_id: int, listener_name: str) -> Endpoint | None:
         """Where a broker listens, if it is known and has that listener."""
@@ -218,6 +239,7 @@ class MetadataCache:
         """
         topic = self.topic_or_raise(name)
         del self._topics[name]
+        self.version += 1
         if self._names_by_id.get(topic.topic_id) == name:
             del self._names_by_id[topic.topic_id]
         return topic
@@ -255,15 +277,21 @@ class MetadataCache:
             self.add(topic)
         for index in sorted(partitions):
             if 0 <= index < len(topic.partitions):
+                if partitions[index] == topic.partitions[index]:
+                    continue
                 topic.partitions[index] = partitions[index]
             elif index == len(topic.partitions):
                 topic.partitions.append(partitions[index])
+            else:
+                continue
+            self.version += 1
         if not topic.partitions:
             self.remove_topic(name)
 
     def add(self, topic: TopicMetadata) -> None:
         """Add a topic whose name and id are new; a zero id is none."""
         self._topics[topic.name] = topic
+        self.version += 1
         if any(topic.topic_id):
             self._names_by_id[topic.topic_id] = topic.name
 

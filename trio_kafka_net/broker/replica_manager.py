@@ -64,6 +64,12 @@ class ReplicaManager:
         self.traffic = Traffic()
         """Figures of the topics that this broker has partitions of."""
         self._partitions: dict[TopicPartition, Partition] = {}
+        self._offline_changes = 0
+
+    @property
+    def offline_version(self) -> int:
+        """Grows whenever another partition is offline than before."""
+        return self._offline_changes + self.log_manager.gone_offline
 
     def __iter__(self) -> Iterator[Partition]:
         return iter(list(self._partitions.values()))
@@ -124,8 +130,10 @@ class ReplicaManager:
         log = self.log_manager.get_log(topic, index)
         if log is None and key not in self.log_manager.failures:
             raise KafkaError(ErrorCode.KAFKA_STORAGE_ERROR, f"there is no log of {topic}-{index}")
-        if key in self._partitions:
+        replaced = self._partitions.get(key)
+        if replaced is not None:
             self.traffic.release(topic)
+            self._offline_changes += replaced.is_offline
         partition = self._partitions[key] = Partition(
             topic,
             index,
@@ -136,6 +144,7 @@ class ReplicaManager:
             followers=self._followers,
             traffic=self.traffic.of(topic),
         )
+        self._offline_changes += partition.is_offline
         return partition
 
     def remove_partition(self, topic: str, index: int) -> None:
@@ -145,6 +154,7 @@ class ReplicaManager:
         """
         partition = self._partitions.pop((topic, index), None)
         if partition is not None:
+            self._offline_changes += partition.is_offline
             partition.go_offline()
             self.traffic.release(topic)
 

@@ -20,6 +20,7 @@ Another framing is a subclass of both: a ``Receive`` needs ``read_from``, ``take
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -37,6 +38,9 @@ SIZE_BYTES = _SIZE.size
 
 _JOIN_LIMIT = 16 * 1024
 """Up to here one copy and one ``send`` cost less than a ``sendmsg`` of the pieces."""
+
+_COPY_LIMIT = 256 * 1024
+"""Bytes of files up to which reading them and one ``send`` cost less than their ``sendfile``."""
 
 _MAX_IOVECS = 512
 """Buffers per ``sendmsg``; the kernel's IOV_MAX is 1024."""
@@ -197,12 +201,17 @@ class FileRegion:
     def __len__(self) -> int:
         return self.count
 
+    def after(self, sent: int) -> FileRegion:
+        """What is left of it when its first ``sent`` bytes are out."""
+        return FileRegion(self.fd, self.position + sent, self.count - sent, self.owner)
+
 
 class Send:
     """One frame being sent: the size, then the pieces in their order.
 
-    Buffers of user space go out together (one ``send`` or ``sendmsg``); a file region by
-    ``sendfile``. Nothing is copied except small pieces, which are cheaper joined.
+    Buffers of user space go out together (one ``send`` or ``sendmsg``), small regions of files
+    among them; a large region by ``sendfile``. What is read of a region is not kept if the socket
+    does not take it: a peer that is slow costs no memory, and the region is read again.
     """
 
     __slots__ = ("_pieces", "file_bytes", "size")
@@ -231,14 +240,14 @@ class Send:
 
         Raises:
             BlockingIOError: the socket takes nothing now; what was written stays written.
-            OSError: as the socket reports it.
+            OSError: as the socket or a file reports it, or a file that ends too early.
 
         Source: Kafka ``ByteBufferSend``, ``MultiRecordsSend``.
         """
         pieces = self._pieces
         while pieces:
             first = pieces[0]
-            if isinstance(first, FileRegion):
+            if isinstance(first, FileRegion) and first.count > _COPY_LIMIT:
                 if not self._send_file(transport, first):
                     return False
             elif not self._send_buffers(transport):
@@ -246,30 +255,31 @@ class Send:
         return True
 
     def _send_file(self, transport: FrameTransport, region: FileRegion) -> bool:
-        sent = 0
-        if region.count:
-            sent = transport.sendfile(region.fd, region.position, region.count)
-            if sent == 0:
-                raise OSError(
-                    f"file ended {region.count} bytes before the region that was promised"
-                )
-            self.file_bytes += sent
+        sent = transport.sendfile(region.fd, region.position, region.count)
+        if sent == 0:
+            raise _ended_early(region)
+        self.file_bytes += sent
         if sent == region.count:
             del self._pieces[0]
             return True
-        self._pieces[0] = FileRegion(
-            region.fd, region.position + sent, region.count - sent, region.owner
-        )
+        self._pieces[0] = region.after(sent)
         return False
 
     def _send_buffers(self, transport: FrameTransport) -> bool:
         buffers: list[Buffer] = []
-        total = 0
+        total = copied = 0
         for piece in self._pieces:
-            if isinstance(piece, FileRegion) or len(buffers) == _MAX_IOVECS:
+            if len(buffers) == _MAX_IOVECS:
                 break
-            buffers.append(piece)
-            total += len(piece)
+            if isinstance(piece, FileRegion):
+                copied += piece.count
+                if copied > _COPY_LIMIT:
+                    break
+                buffers.append(_read(piece))
+                total += piece.count
+            else:
+                buffers.append(piece)
+                total += len(piece)
         if total <= _JOIN_LIMIT:
             sent = transport.send(b"".join(buffers)) if total else 0
         else:
@@ -290,8 +300,20 @@ class Send:
         del pieces[:whole]
         if sent:
             first = pieces[0]
-            assert not isinstance(first, FileRegion)
-            pieces[0] = memoryview(first)[sent:]
+            pieces[0] = (
+                first.after(sent) if isinstance(first, FileRegion) else memoryview(first)[sent:]
+            )
+
+
+def _read(region: FileRegion) -> bytes:
+    data = os.pread(region.fd, region.count, region.position)
+    if len(data) < region.count:
+        raise _ended_early(region)
+    return data
+
+
+def _ended_early(region: FileRegion) -> OSError:
+    return OSError(f"file ended before the {region.count} bytes at {region.position} promised")
 
 
 class BytesSend(Send):

@@ -88,6 +88,8 @@ class LogManager:
         """Of the cluster that the data directory belongs to."""
         self.failures: dict[TopicPartition, Exception] = {}
         """Why logs could not be opened."""
+        self.gone_offline = 0
+        """How often a log that was open went out of service; grows."""
         self._data_dir = data_dir
         self.path = data_dir.path
         """The data directory."""
@@ -209,9 +211,13 @@ class LogManager:
         elif read_topic_id(directory) != topic_id:
             raise StorageError(f"{directory} holds another topic of that name")
         log = UnifiedLog.open(directory, key, config, now_ms=self._now_ms, is_clean=is_new)
+        log.on_failure = self._count_failure
         self._logs[key] = log
         self.failures.pop(key, None)
         return log
+
+    def _count_failure(self) -> None:
+        self.gone_offline += 1
 
     def delete_log(self, topic: str, index: int) -> None:
         """Take a log out of service; its files are removed by ``remove_deleted``.
@@ -383,6 +389,7 @@ class LogManager:
                     recovery_point=recovery_points.get(key, 0),
                     log_start_offset=start_offsets.get(key, 0),
                 )
+                log.on_failure = self._count_failure
                 log.first_dirty_offset = self._compacted.get(key, 0)
             except (KafkaError, StorageError, OSError) as exc:
                 logger.error("%s cannot be opened: %s", directory, exc)

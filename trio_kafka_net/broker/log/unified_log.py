@@ -94,6 +94,8 @@ class UnifiedLog:
         """Offset before which the log is compacted; moved by the cleaner."""
         self.failure: OSError | None = None
         """What took the log offline."""
+        self.on_failure: Callable[[], None] | None = None
+        """Called when it went offline, perhaps by a worker thread."""
         self.file_users = FileUsers()
         """Threads that are at work on its files."""
         self._loader = loaded
@@ -563,6 +565,8 @@ class UnifiedLog:
         Every later call fails; a flush that is under way may fail, or not.
         """
         self.failure = FileNotFoundError(errno.ENOENT, "the partition was deleted")
+        if self.on_failure is not None:
+            self.on_failure()
         for segment in self._segments:
             segment.is_deleted = True
 
@@ -591,4 +595,6 @@ class UnifiedLog:
             logger.error(
                 "%s goes offline at offset %d: %s", self.directory, self.log_end_offset, exc
             )
+            if self.on_failure is not None:
+                self.on_failure()
         return LogDirFailedError(f"{self.directory} goes offline: {exc}")
