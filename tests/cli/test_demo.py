@@ -147,3 +147,16 @@ def test_a_summary_is_about_the_whole_run():
         "control plane  p50 0.50 ms, p99 0.50 ms (Metadata, ten a second)",
     ] == total.summary(2)
     assert 0 == second.produced
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure():
+    command = f"{sys.executable} -m trio_kafka_net demo --seconds 5 | head -n 1"
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"set -o pipefail; {command}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert 0 == done.returncode
+    assert "Traceback" not in done.stderr

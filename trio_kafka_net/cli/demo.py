@@ -6,8 +6,6 @@ terminal the console monitor is on top; without one there is a line per second, 
 
 from __future__ import annotations
 
-import sys
-
 import click
 import trio
 
@@ -36,7 +34,7 @@ _MIB = 1024 * 1024
 def demo(seconds: int | None, rate: int, no_monitor: bool) -> None:
     """Run a broker with traffic on both planes, and watch it."""
     if seconds is None:
-        seconds = 60 if sys.stdout.isatty() else 10
+        seconds = 60 if can_watch() else 10
     figures, shown = trio.run(run_demo, seconds, rate, can_watch() and not no_monitor)
     for line in figures.summary(shown):
         click.echo(line)
