@@ -261,9 +261,9 @@ def test_output_that_finds_no_room_is_said_in_a_line(recording, tmp_path, option
 def test_a_recording_that_finds_no_room_is_said_in_a_line(recording, tmp_path):
     kept = tmp_path / "kept"
     command = [sys.executable, "-m", "trio_kafka_net", "monitor", "--replay", recording]
+    command += ["--speed", "1000", "--record", kept]
     done = subprocess.run(
-        ["/bin/sh", "-c", 'ulimit -f 1; exec "$@"', "sh", *command]
-        + ["--speed", "1000", "--record", kept],
+        ["/bin/sh", "-c", 'ulimit -f 1; exec "$@"', "sh", *command],
         capture_output=True,
         timeout=60,
         check=False,

@@ -1,7 +1,7 @@
 """``monitor``: what a broker does, on the terminal, in a pipe, or as a picture.
 
 Exit codes: 0 is a clean end, 2 a broker that cannot be reached at the start (or usage), 3 with
-``--check`` an alert that somebody should look at, 74 a recording or an output that cannot be written.
+``--check`` an alert that somebody should look at, 74 a recording or an output that finds no room.
 """
 
 from __future__ import annotations

@@ -236,7 +236,7 @@ class Monitor:
 
     async def _press(self, key: str) -> None:
         before = self.ui
-        rows = row_keys(self._shown, before)
+        rows = row_keys(self._shown, before, self._screen.size)
         pressed = before.press(key, rows)
         if isinstance(pressed, Action):
             await self._act(pressed)
