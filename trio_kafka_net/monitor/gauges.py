@@ -215,7 +215,7 @@ def _of_interest(window: Window, known: list[str]) -> list[str]:
     rates = window.rates(names.REQUESTS.name, "request")
     always = [api for api in _ALWAYS if api in known]
     others = sorted(
-        (api for api in known if api not in always),
+        (api for api in known if api not in always and rates.get((api,))),
         key=lambda api: (-rates.get((api,), 0.0), api),
     )
     return (always + others)[:_APIS]
