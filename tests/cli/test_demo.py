@@ -64,6 +64,7 @@ def test_without_a_terminal_there_is_a_line_per_second_and_a_summary():
     assert [" 1 s", " 2 s"] == [line[2:6] for line in lines[2:4]]
     assert ["produced", "consumed", "produce", "control"] == [line.split()[0] for line in lines[4:]]
     assert "control plane  p50" in lines[-1]
+    assert " INFO " not in done.stderr, "the log is not what there is to read"
 
 
 @pytest.mark.slow

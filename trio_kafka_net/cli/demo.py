@@ -6,6 +6,7 @@ terminal the console monitor is on top; without one there is a line per second, 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 
 import click
@@ -36,6 +37,8 @@ _MIB = 1024 * 1024
 @click.option("--no-monitor", is_flag=True, help="Lines instead of the console monitor.")
 def demo(seconds: int | None, rate: int, no_monitor: bool) -> None:
     """Run a broker with traffic on both planes, and watch it."""
+    # Groups rebalance and topics come and go all the time here: that is to be seen, not to be read.
+    logging.getLogger().setLevel(logging.WARNING)
     if seconds is None:
         seconds = 60 if can_watch() else 10
     figures, shown = trio.run(run_demo, seconds, rate, can_watch() and not no_monitor)
