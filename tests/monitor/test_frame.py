@@ -45,7 +45,10 @@ PANELS = {
     f"kafka-{view}-120x20": ("kafka", (120, 20), (view,)) for view in ("2", "3", "4", "5", "6")
 }
 
-SCREENS_BY_NAME = {**OVERVIEWS, **VIEWS, **PANELS}
+# Heights at which there is just room for one row of boxes more.
+EDGES = {f"busy-120x{height}": ("busy", (120, height), ()) for height in (28, 29, 37, 38)}
+
+SCREENS_BY_NAME = {**OVERVIEWS, **VIEWS, **PANELS, **EDGES}
 
 
 def screen(name):
