@@ -32,6 +32,14 @@ CONFIG = BrokerConfig(
 )
 
 
+@pytest.fixture
+def no_nohup():
+    """Programs are started that may be told that a terminal hung up, also if these tests may not."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def locked_by(pid):
     """Lock files of data directories that a process has, where the system tells."""
     found = []
@@ -68,6 +76,7 @@ def test_without_a_terminal_there_is_a_line_per_second_and_a_summary():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_nohup")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_it_early_with_the_summary_and_without_a_trace(number):
     with subprocess.Popen(
