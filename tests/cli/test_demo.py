@@ -34,7 +34,7 @@ CONFIG = BrokerConfig(
 
 @pytest.fixture
 def no_nohup():
-    """Programs are started that may be told that a terminal hung up, also if these tests may not."""
+    """Programs can be told that a terminal hung up, also if whoever runs the tests cannot."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)

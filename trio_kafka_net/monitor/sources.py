@@ -95,8 +95,10 @@ class HttpSource:
     async def take(self, needs: Collection[Need]) -> Snapshot:
         """See ``Source.take``; documents are those of the same moment, give or take a page."""
         page = (await self._client.get("/metrics")).decode("utf-8", "replace")
+        parse = partial(Snapshot.parse, page, time=self._now(), taken=trio.current_time())
         try:
-            snapshot = Snapshot.parse(page, time=self._now(), taken=trio.current_time())
+            # The largest page that is read takes seconds, in which keys are obeyed.
+            snapshot = await trio.to_thread.run_sync(parse, abandon_on_cancel=True)
         except PageError as error:
             raise SourceError(f"http://{self.name}/metrics is {error}") from error
         documents = {}
