@@ -16,14 +16,13 @@ import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from timeit import repeat
 from types import SimpleNamespace
 
 import trio
-from echo import compile_load
+from load import run_load
 
 from trio_kafka_net.config import ListenerConfig
 from trio_kafka_net.metrics import names
@@ -33,6 +32,7 @@ from trio_kafka_net.metrics.request_metrics import RequestMetrics
 from trio_kafka_net.network.request_channel import Request
 from trio_kafka_net.network.socket_server import SocketServer, answering
 
+FRAME = (100).to_bytes(4) + bytes(100)
 ROUNDS = 2_000
 REPEATS = 50
 KINDS = ("no figures", "requests", "requests, event loop")
@@ -121,20 +121,18 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def measure(load: str, kind: str, connections: int, seconds: float) -> tuple[float, float]:
+def measure(kind: str, connections: int, seconds: float) -> tuple[float, float]:
     """Requests per second of one run, 100 bytes each, and processor time of each in µs."""
     process = subprocess.Popen(
         [sys.executable, __file__, "--serve", kind], stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
-        port = process.stdout.readline().strip()
+        port = int(process.stdout.readline())
         before = processor_seconds(process.pid)
-        arguments = [load, "127.0.0.1", port, str(connections), "100", str(seconds)]
-        output = subprocess.run(arguments, check=True, capture_output=True, text=True).stdout
+        found = run_load(port, connections, FRAME, seconds)
         used = processor_seconds(process.pid) - before
-        rate = float(output.split()[0])
-        return rate, used / (rate * seconds) * 1e6
+        return found.rate, used / found.answered * 1e6
     finally:
         process.kill()
         process.wait()
@@ -142,23 +140,21 @@ def measure(load: str, kind: str, connections: int, seconds: float) -> tuple[flo
 
 def echo(pairs: int, seconds: float) -> None:
     """The kinds in turn; one line each."""
-    with tempfile.TemporaryDirectory() as directory:
-        load = compile_load(directory)
-        for connections in (50, 500):
-            found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
-            for _ in range(pairs):
-                for kind, runs in found.items():
-                    runs.append(measure(load, kind, connections, seconds))
-            plain = found[KINDS[0]]
+    for connections in (50, 500):
+        found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
+        for _ in range(pairs):
             for kind, runs in found.items():
-                rate = statistics.median(each[0] for each in runs)
-                used = min(each[1] for each in runs)
-                more = used - min(each[1] for each in plain)
-                print(
-                    f"echo {connections:>4} x 100 B, {kind:<22} {rate:9.0f}/s"
-                    f" {used:7.2f} µs each {more:+6.2f}",
-                    flush=True,
-                )
+                runs.append(measure(kind, connections, seconds))
+        plain = found[KINDS[0]]
+        for kind, runs in found.items():
+            rate = statistics.median(each[0] for each in runs)
+            used = min(each[1] for each in runs)
+            more = used - min(each[1] for each in plain)
+            print(
+                f"echo {connections:>4} x 100 B, {kind:<22} {rate:9.0f}/s"
+                f" {used:7.2f} µs each {more:+6.2f}",
+                flush=True,
+            )
 
 
 def main() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import trio
@@ -27,6 +30,23 @@ CONFIG = BrokerConfig(
     group_initial_rebalance_delay_ms=0,
     trio_in_memory=True,
 )
+
+
+@pytest.fixture
+def no_nohup():
+    """Programs can be told that a terminal hung up, also if whoever runs the tests cannot."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def locked_by(pid):
+    """Lock files of data directories that a process has, where the system tells."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            found.append(descriptor.readlink())
+    return [path for path in found if path.name == ".lock"]
 
 
 def port_of(broker, plane):
@@ -52,6 +72,29 @@ def test_without_a_terminal_there_is_a_line_per_second_and_a_summary():
     assert [" 1 s", " 2 s"] == [line[2:6] for line in lines[2:4]]
     assert ["produced", "consumed", "produce", "control"] == [line.split()[0] for line in lines[4:]]
     assert "control plane  p50" in lines[-1]
+    assert " INFO " not in done.stderr, "the log is not what there is to read"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_nohup")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_early_with_the_summary_and_without_a_trace(number):
+    with subprocess.Popen(
+        [sys.executable, "-m", "trio_kafka_net", "demo", "--seconds", "60", "--rate", "2000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as demo:
+        lines = [demo.stdout.readline() for _ in range(3)]
+        data = locked_by(demo.pid)
+        demo.send_signal(number)
+        output, errors = demo.communicate(timeout=30)
+
+    assert 0 == demo.returncode, errors
+    assert " 1 s" == lines[-1][2:6]
+    assert "control plane  p50" in output
+    assert "Traceback" not in errors
+    assert not [path for path in data if path.exists()], "the data is gone"
 
 
 @pytest.mark.slow
@@ -147,3 +190,16 @@ def test_a_summary_is_about_the_whole_run():
         "control plane  p50 0.50 ms, p99 0.50 ms (Metadata, ten a second)",
     ] == total.summary(2)
     assert 0 == second.produced
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure():
+    command = f"{sys.executable} -m trio_kafka_net demo --seconds 5 | head -n 1"
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"set -o pipefail; {command}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert 0 == done.returncode
+    assert "Traceback" not in done.stderr

@@ -18,6 +18,7 @@ from trio_kafka_net.errors import ConfigError, LogDirFailedError, StorageError
         (OSError(errno.EADDRINUSE, "x"), 98),
         (OSError(errno.EADDRNOTAVAIL, "x"), 2),
         (OSError(errno.EACCES, "x"), 2),
+        (OSError(errno.ENOSPC, "x"), 74),
         (OSError(errno.EIO, "x"), 70),
         (ValueError("x"), 70),
         (ExceptionGroup("g", [ExceptionGroup("g", [ConfigError("x")])]), 2),
@@ -54,3 +55,9 @@ def test_every_command_explains_itself(command):
 
 def test_unknown_commands_are_usage_errors():
     assert click.testing.CliRunner().invoke(cli, ["brokr"]).exit_code == 2
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure(caplog):
+    error = ExceptionGroup("nursery", [BrokenPipeError(errno.EPIPE, "Broken pipe")])
+    assert 0 == report(error)
+    assert not caplog.records

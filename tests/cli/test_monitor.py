@@ -232,6 +232,49 @@ def test_a_reader_that_has_seen_enough_is_no_failure(recording):
     assert done.stdout.startswith("time")
 
 
+@pytest.mark.parametrize("options", [("--count", "1"), ("--check",), ("--once", "--size", "60x12")])
+def test_without_any_output_nothing_fails(recording, options):
+    command = [sys.executable, "-m", "trio_kafka_net", "monitor", "--replay", recording, *options]
+    done = subprocess.run(
+        ["/bin/sh", "-c", '"$@" >&-', "sh", *command],
+        stderr=subprocess.PIPE,
+        timeout=60,
+        check=False,
+    )
+    assert (0, b"") == (done.returncode, done.stderr)
+
+
+@pytest.mark.parametrize("options", [("--count", "1"), ("--once", "--size", "60x12")])
+def test_output_that_finds_no_room_is_said_in_a_line(recording, tmp_path, options):
+    command = [sys.executable, "-m", "trio_kafka_net", "monitor", "--replay", recording, *options]
+    with (tmp_path / "output").open("wb") as output:
+        done = subprocess.run(
+            ["/bin/sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *command],
+            stdout=output,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert (74, b"cannot write the output: File too large\n") == (done.returncode, done.stderr)
+
+
+def test_a_recording_that_finds_no_room_is_said_in_a_line(recording, tmp_path):
+    kept = tmp_path / "kept"
+    command = [sys.executable, "-m", "trio_kafka_net", "monitor", "--replay", recording]
+    command += ["--speed", "1000", "--record", kept]
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -f 1; exec "$@"', "sh", *command],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (74, f"cannot write {kept}: File too large\n".encode()) == (
+        done.returncode,
+        done.stderr,
+    )
+    assert list(read_recording(kept)), "good up to there"
+
+
 def test_json_is_a_document_per_line(recording):
     code, output = invoke(
         "--replay", recording, "--speed", 1000, "--at", 60, "--count", 3, "--format", "json"

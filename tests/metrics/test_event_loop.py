@@ -71,3 +71,16 @@ async def test_a_loop_that_is_held_up_is_late():
         await trio.testing.wait_all_tasks_blocked()
         assert probe.statistics().lag_max_s >= 0.04
         nursery.cancel_scope.cancel()
+
+
+async def test_a_loop_that_is_held_up_at_the_pace_of_the_probe_is_late(autojump_clock, nursery):
+    probe = LoopProbe(MetricsRegistry())
+    await nursery.start(probe.run)
+    for _ in range(100):
+        autojump_clock.jump(0.06)  # nobody else runs meanwhile
+        await trio.sleep(0.04)
+
+    found = probe.statistics()
+    assert 0.05 < found.lag_p99_s <= 0.061
+    assert 0 < found.lag_p50_s < 0.03, "six of ten moments are within what holds it up"
+    nursery.cancel_scope.cancel()

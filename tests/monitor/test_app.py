@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pty
@@ -189,6 +190,30 @@ async def test_what_is_seen_can_be_recorded(source, console, tmp_path, autojump_
     assert {"connections", "tasks", "groups", "log"} == recorded, "every view can be replayed"
 
 
+class FullDisk(io.BytesIO):
+    """A file that takes nothing."""
+
+    def write(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+async def test_a_recording_that_finds_no_room_ends_with_a_notice(
+    source, console, tmp_path, monkeypatch, autojump_clock
+):
+    recorder = Recorder(tmp_path / "seen")
+    recorder.close()
+    monkeypatch.setattr(recorder, "_file", FullDisk())
+    options = Options(count=3, recorder=recorder)
+    monitor = Monitor(source, options, console, lambda: nullcontext(None))
+    await monitor.begin()
+    await monitor.run()
+
+    assert monitor.ui.notice.startswith("the recording ends here: cannot write ")
+    assert monitor.ui.notice.endswith("seen: No space left on device")
+    assert 2.0 == monitor.window.now.taken, "the screen goes on"
+    assert not source.needs[-1] - needs(monitor.ui), "nothing is asked for that is not shown"
+
+
 async def test_s_saves_what_is_on_the_screen(
     source, console, keyboard, nursery, tmp_path, type_keys
 ):
@@ -205,6 +230,7 @@ async def test_s_saves_what_is_on_the_screen(
 
     assert {".svg", ".html", ".txt", ".json"} == {path.suffix for path in tmp_path.iterdir()}
     assert monitor.ui.notice.startswith("saved trio-kafka-net-")
+    assert monitor.ui.notice.endswith(".svg .html .txt .json")
     nursery.cancel_scope.cancel()
 
 

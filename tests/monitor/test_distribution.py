@@ -46,6 +46,12 @@ def test_quantiles_ascend(found, one, other):
         assert distribution.quantile(less) <= distribution.quantile(more) + 1e-12
 
 
+def test_what_adds_up_to_nothing_was_nothing_each_time():
+    found = Distribution.of_cumulative({0.1: 5.0, 0.5: 5.0, math.inf: 5.0}, 0.0)
+
+    assert (0.0, 0.0, 0.0) == (found.quantile(0.5), found.maximum, found.mean)
+
+
 def test_counts_that_fall_are_no_observations():
     found = Distribution.of_cumulative({0.1: 5.0, 0.5: 3.0, math.inf: 6.0}, 1.2)
 

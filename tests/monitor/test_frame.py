@@ -3,6 +3,7 @@
 import attrs
 import pytest
 
+from trio_kafka_net.monitor.layout import row_keys
 from trio_kafka_net.monitor.theme import THEMES, Theme
 from trio_kafka_net.monitor.ui_state import UiState
 from trio_kafka_net.monitor.widgets import width_of
@@ -44,7 +45,10 @@ PANELS = {
     f"kafka-{view}-120x20": ("kafka", (120, 20), (view,)) for view in ("2", "3", "4", "5", "6")
 }
 
-SCREENS_BY_NAME = {**OVERVIEWS, **VIEWS, **PANELS}
+# Heights at which there is just room for one row of boxes more.
+EDGES = {f"busy-120x{height}": ("busy", (120, height), ()) for height in (28, 29, 37, 38)}
+
+SCREENS_BY_NAME = {**OVERVIEWS, **VIEWS, **PANELS, **EDGES}
 
 
 def screen(name):
@@ -122,6 +126,26 @@ def test_selected_row_stays_on_the_screen():
 
     selected = next(text for line in shown for text, role in line if role == "select")
     assert selected.startswith(" CreateTopics")
+
+
+@pytest.mark.parametrize("size", [(120, 12), (120, 20), (80, 24), (80, 18), (60, 14)])
+@pytest.mark.parametrize("keys", [("?",), ("6", "enter"), ("L",), ("4", "enter", "!")])
+def test_texts_are_scrolled_from_their_first_line_to_their_last_without_idle_keys(size, keys):
+    window = replayed("busy")
+    ui = pressed(window, keys)
+    seen = [texts(window, size, ui)]
+    for _ in range(200):
+        ui = ui.press("down", row_keys(window, ui, size))
+        shown = texts(window, size, ui)
+        if shown == seen[-1]:
+            break
+        seen.append(shown)
+    assert seen[-1] == texts(window, size, attrs.evolve(ui, row=10_000)), "that is the end"
+
+    ui = ui.press("end", row_keys(window, ui, size))
+    for expected in seen[-2::-1]:
+        ui = ui.press("up", row_keys(window, ui, size))
+        assert expected == texts(window, size, ui)
 
 
 def test_ascii_terminal_gets_nothing_else_and_nothing_moves():

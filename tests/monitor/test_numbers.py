@@ -95,6 +95,12 @@ def test_what_is_no_number_is_a_dash():
     ]
 
 
+def test_columns_without_room_for_their_greatest_have_no_decimals():
+    how = numbers.in_one_unit([162.2e6, 0.4e6], 5)
+
+    assert ["162M", "0M"] == [how(162.2e6), how(0.4e6)]
+
+
 def test_columns_share_the_prefix_of_their_greatest():
     how = numbers.in_one_unit([31.9e6, 0.4e6, None, math.nan])
 

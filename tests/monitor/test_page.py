@@ -77,3 +77,9 @@ def test_what_is_no_page_is_refused(line):
 def test_any_text_is_read_or_refused(text):
     with contextlib.suppress(PageError):
         parse_page(text)
+
+
+def test_a_series_of_megabytes_is_none():
+    line = 'a{b="' + '\\"' * 1_000_000 + '"} 1'
+    with pytest.raises(PageError, match="not a line of a metrics page"):
+        parse_page(line)

@@ -105,6 +105,7 @@ async def test_the_time_is_the_servers_if_its_clock_is_another(endpoint, source)
     ("pages", "said"),
     [
         ({"/metrics": (200, "<html>")}, "not a line of a metrics page"),
+        ({"/metrics": (200, "<html>"), "/tasks": (200, "<html>")}, "not a line of a metrics page"),
         ({"/metrics": (404, "")}, "says 404 to /metrics"),
         ({"/metrics": (200, PAGE), "/tasks": (200, "[")}, "/tasks is no JSON"),
         ({"/metrics": (200, PAGE), "/tasks": (200, "[" * 100_000)}, "/tasks is no JSON"),

@@ -29,9 +29,9 @@ COLUMNS = (
 ROWS = [Row("b", 2e6), Row("a", None), Row("c", 30e6), Row("d", math.nan), Row("", 5.0)]
 
 
-def lines(width, height=9, rows=ROWS, **chosen):
+def lines(width, height=9, rows=ROWS, columns=COLUMNS, **chosen):
     ui = UiState(**{name: chosen.pop(name) for name in ("raw", "wide") if name in chosen})
-    table = Table(COLUMNS, rows, ui, **chosen)
+    table = Table(columns, rows, ui, **chosen)
     return ["".join(text for text, _ in line) for line in table.lines(width, height)]
 
 
@@ -62,6 +62,16 @@ def test_sorted_column_is_marked_and_has_one_unit():
     shown = lines(16, sorted_by="bytes", rows=[Row("b", 2e3), Row("c", 30e6)])
 
     assert [" name     bytes▼", " b          0.0M", " c         30.0M"] == shown
+
+
+def test_a_column_that_is_sorted_by_always_shows_its_greatest():
+    rows = [Row("b", 2e6), Row("c", 162.2e6)]
+    name, number, *_ = COLUMNS
+    name = attrs.evolve(name, width=2)
+
+    assert [" b     2M", " c   162M"] == lines(
+        9, sorted_by="bytes", rows=rows, columns=[name, attrs.evolve(number, width=5)]
+    )[1:]
 
 
 def test_numbers_are_written_out_if_asked_and_if_there_is_room():

@@ -32,6 +32,32 @@ def test_names_are_cut_in_the_middle():
     assert "漢…字" == widgets.cut_middle("漢字漢字漢字", 5)
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", [""]),
+        ("closing", ["closing"]),
+        ("closing: frame size 1195725856", ["closing: frame", "size 11957", "25856"]),
+        ("closing: frame too large", ["closing: frame", "too large"]),
+        ("closing:_frame_too_large", ["closing:_frame_", "too_large"]),
+        ("漢字漢字漢字漢字漢字", ["漢字漢字漢字漢", "字漢字"]),
+    ],
+)
+def test_texts_are_broken_at_blanks(text, expected):
+    assert expected == widgets.wrapped(text, 15, 10)
+
+
+@given(texts, st.integers(-5, 30), st.integers(-5, 30))
+def test_broken_texts_lose_nothing_but_blanks(text, first, others):
+    lines = widgets.wrapped(text, first, others)
+    assert text.replace(" ", "") == "".join(lines).replace(" ", "")
+    if min(first, others) > 8:
+        assert all(
+            widgets.width_of(line) <= width
+            for line, width in zip(lines, [first] + [others] * len(lines), strict=False)
+        )
+
+
 def test_numbers_are_not_cut():
     assert "  …" == widgets.fit_number("12,430", 3)
     assert " 12" == widgets.fit_number("12", 3)

@@ -83,6 +83,8 @@ async def test_a_throttled_connection_says_so(lab):
     await client.request(a_produce("t", a_batch(b"x" * 1000)), 12)
     await settled()
     assert "throttled" == rows(lab)["greedy"]["state"]
+    deadlines = {each["name"]: each["in_s"] for each in lab.broker.observatory.tasks()["deadlines"]}
+    assert 0 < deadlines["throttled clients"] < 5_000
 
 
 async def test_rates_are_known_from_the_second_look_on(mock_clock):
@@ -124,6 +126,8 @@ async def test_rows_are_limited_and_filtered_and_counted(lab):
     document = lab.broker.observatory.connections("client", False, 2, "^client-[1-4]")
     assert ["client-1", "client-2"] == [row["client_id"] for row in document["connections"]]
     assert (4, 6) == (document["matched"], document["total"])
+    for limit in (0, -1):
+        assert [] == lab.broker.observatory.connections(limit=limit)["connections"]
     with pytest.raises(SortError, match="client, software"):
         lab.broker.observatory.connections("size")
     with pytest.raises(FilterError):

@@ -18,6 +18,7 @@ import attrs
 import click
 import trio
 
+from trio_kafka_net.cli.stop_signals import stop_signals
 from trio_kafka_net.cli.watch import can_watch, watch
 from trio_kafka_net.config import BrokerConfig, Endpoint, read_properties
 from trio_kafka_net.errors import ConfigError
@@ -185,7 +186,7 @@ async def run_broker(config: BrokerConfig, brokers: int = 1, monitor: bool = Fal
 
     Cancellation: cuts requests in hand short; nothing acknowledged is lost.
     """
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(*stop_signals()) as signals:
         async with trio.open_nursery() as nursery:
             stop = _StopOnSignal(nursery.cancel_scope)
             nursery.start_soon(stop.run, signals)

@@ -6,13 +6,15 @@ terminal the console monitor is on top; without one there is a line per second, 
 
 from __future__ import annotations
 
-import sys
+import logging
+from collections.abc import AsyncIterator
 
 import click
 import trio
 
 from trio_kafka_net.cli.demo_figures import Figures
 from trio_kafka_net.cli.demo_traffic import run_traffic
+from trio_kafka_net.cli.stop_signals import stop_signals
 from trio_kafka_net.cli.watch import can_watch, watch
 from trio_kafka_net.config import BrokerConfig
 
@@ -35,8 +37,10 @@ _MIB = 1024 * 1024
 @click.option("--no-monitor", is_flag=True, help="Lines instead of the console monitor.")
 def demo(seconds: int | None, rate: int, no_monitor: bool) -> None:
     """Run a broker with traffic on both planes, and watch it."""
+    # Groups rebalance and topics come and go all the time here: that is to be seen, not to be read.
+    logging.getLogger().setLevel(logging.WARNING)
     if seconds is None:
-        seconds = 60 if sys.stdout.isatty() else 10
+        seconds = 60 if can_watch() else 10
     figures, shown = trio.run(run_demo, seconds, rate, can_watch() and not no_monitor)
     for line in figures.summary(shown):
         click.echo(line)
@@ -44,6 +48,8 @@ def demo(seconds: int | None, rate: int, no_monitor: bool) -> None:
 
 async def run_demo(seconds: int, rate: int, monitor: bool = False) -> tuple[Figures, float]:
     """Run the broker and its clients, under the monitor or with a line per second.
+
+    A signal to stop ends it early.
 
     Args:
         seconds: how long.
@@ -68,31 +74,37 @@ async def run_demo(seconds: int, rate: int, monitor: bool = False) -> tuple[Figu
         trio_in_memory=True,
         trio_metrics_listener="127.0.0.1:0",
     )
-    current = Figures()
-    async with open_broker(config) as broker:
-        ports = {listener.plane: listener.port for listener in broker.bound_listeners}
-        planes = (f"{plane} plane on 127.0.0.1:{ports[plane]}" for plane in ("data", "control"))
-        click.echo(f"{', '.join(planes)}, {seconds} s")
-        click.echo(f"watch it: trio-kafka-net monitor 127.0.0.1:{ports['metrics']}")
-        begin = trio.current_time()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(run_traffic, ports["data"], ports["control"], rate, current)
-            if monitor:
-                with trio.move_on_after(seconds):
-                    await watch(broker)
-                total = current
-            else:
-                total = await _print_every_second(seconds, current)
-            nursery.cancel_scope.cancel()
-        return total, trio.current_time() - begin
+    current, total = Figures(), Figures()
+    with trio.open_signal_receiver(*stop_signals()) as signals:
+        async with open_broker(config) as broker:
+            ports = {listener.plane: listener.port for listener in broker.bound_listeners}
+            planes = (f"{plane} plane on 127.0.0.1:{ports[plane]}" for plane in ("data", "control"))
+            click.echo(f"{', '.join(planes)}, {seconds} s")
+            click.echo(f"watch it: trio-kafka-net monitor 127.0.0.1:{ports['metrics']}")
+            begin = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(run_traffic, ports["data"], ports["control"], rate, current)
+                with trio.CancelScope() as showing:
+                    nursery.start_soon(_end_early, signals, showing)
+                    if monitor:
+                        with trio.move_on_after(seconds):
+                            await watch(broker)
+                    else:
+                        await _print_every_second(seconds, current, total)
+                nursery.cancel_scope.cancel()
+            total.add(current)
+            return total, trio.current_time() - begin
 
 
-async def _print_every_second(seconds: int, current: Figures) -> Figures:
-    total = Figures()
+async def _end_early(signals: AsyncIterator[int], showing: trio.CancelScope) -> None:
+    async for _ in signals:
+        showing.cancel()
+
+
+async def _print_every_second(seconds: int, current: Figures, total: Figures) -> None:
     begin = trio.current_time()
     for second in range(1, seconds + 1):
         await trio.sleep_until(begin + second)
         click.echo(current.line(second))
         total.add(current)
         current.clear()
-    return total

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 
 import click
 
+from trio_kafka_net.cli.output import forget_output
 from trio_kafka_net.errors import ConfigError, StorageError
 
 EXIT_USAGE = 2
@@ -21,7 +22,7 @@ EXIT_USAGE = 2
 EXIT_INTERNAL = 70
 """A failure of the program itself."""
 EXIT_STORAGE = 74
-"""The data directory cannot be used."""
+"""The data directory cannot be used, or what is printed cannot be written."""
 EXIT_ADDRESS_IN_USE = 98
 """A listener's port is taken."""
 
@@ -32,6 +33,9 @@ _COMMANDS: Mapping[str, str] = {
     "api-versions": "trio_kafka_net.cli.tools:api_versions",
     "dump-log": "trio_kafka_net.cli.tools:dump_log",
 }
+
+_NO_OUTPUT = {errno.EPIPE, errno.ENOSPC}
+"""Why what is printed may not be written."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,6 +76,9 @@ def main() -> None:
     try:
         cli(prog_name="trio-kafka-net")
     except Exception as error:
+        leaves = _leaves(error)
+        if any(isinstance(leaf, OSError) and leaf.errno in _NO_OUTPUT for leaf in leaves):
+            forget_output()
         sys.exit(report(error))
 
 
@@ -85,7 +92,10 @@ def report(error: BaseException) -> int:
         The exit code. Several failures at once are reported one by one; the code is the internal
         failure's if there is one, else the first one's.
     """
-    codes = [_report_one(leaf) for leaf in _leaves(error)]
+    leaves = _leaves(error)
+    if all(isinstance(leaf, BrokenPipeError) for leaf in leaves):
+        return 0  # whoever read what is printed has seen enough
+    codes = [_report_one(leaf) for leaf in leaves]
     return EXIT_INTERNAL if EXIT_INTERNAL in codes else codes[0]
 
 
@@ -106,6 +116,8 @@ def _exit_code(error: BaseException) -> int:
     if isinstance(error, OSError):
         if error.errno == errno.EADDRINUSE:
             return EXIT_ADDRESS_IN_USE
+        if error.errno == errno.ENOSPC:
+            return EXIT_STORAGE
         # A listener's address that is not this machine's, or a port only root may bind.
         if error.errno in {errno.EADDRNOTAVAIL, errno.EACCES}:
             return EXIT_USAGE

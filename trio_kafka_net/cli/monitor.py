@@ -1,7 +1,7 @@
 """``monitor``: what a broker does, on the terminal, in a pipe, or as a picture.
 
 Exit codes: 0 is a clean end, 2 a broker that cannot be reached at the start (or usage), 3 with
-``--check`` an alert that somebody should look at.
+``--check`` an alert that somebody should look at, 74 a recording or an output that finds no room.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import click
 import trio
 from rich.console import Console
 
+from trio_kafka_net.cli.output import forget_output
 from trio_kafka_net.cli.watch import can_watch
 from trio_kafka_net.monitor.alerts import active
 from trio_kafka_net.monitor.anonymize import AnonymizingSource
@@ -34,6 +35,8 @@ from trio_kafka_net.monitor.window import Window
 
 EXIT_UNREACHABLE = 2
 """No first snapshot."""
+EXIT_STORAGE = 74
+"""A recording, or the output, cannot be written."""
 EXIT_ALERT = 3
 """With ``--check``: something is wrong."""
 
@@ -170,11 +173,20 @@ def monitor(**given: Any) -> None:
         click.echo(f"{_first_of(group)}{_HINT if _is_refused(group) else ''}", err=True)
         sys.exit(EXIT_UNREACHABLE)
     except* BrokenPipeError:
-        # Whoever read has seen enough; Python must not try to write the rest at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read has seen enough.
+        forget_output()
         sys.exit(0)
     except* KeyboardInterrupt:
         sys.exit(0)
+    except* OSError as group:
+        error = _first_of(group)
+        assert isinstance(error, OSError)
+        if error.filename is None:
+            forget_output()
+        click.echo(
+            f"cannot write {error.filename or 'the output'}: {error.strerror or error}", err=True
+        )
+        sys.exit(EXIT_STORAGE)
     sys.exit(code)
 
 
@@ -300,7 +312,8 @@ def _ui(arguments: Arguments) -> UiState:
 def _theme(arguments: Arguments) -> Theme:
     mono = arguments.no_color or "NO_COLOR" in os.environ
     theme = THEMES["mono" if mono else arguments.theme]
-    can_draw = (sys.stdout.encoding or "ascii").lower().replace("-", "").startswith("utf")
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    can_draw = encoding.lower().replace("-", "").startswith("utf")
     return attrs.evolve(theme, ascii=arguments.ascii or not can_draw)
 
 

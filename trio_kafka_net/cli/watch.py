@@ -15,7 +15,9 @@ def can_watch() -> bool:
     """Whether there is a terminal that a screen can be drawn on."""
     from rich.console import Console
 
-    return sys.stdout.isatty() and not Console().is_dumb_terminal
+    # There is no standard output at all if whoever started the program closed it.
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    return is_terminal and not Console().is_dumb_terminal
 
 
 async def watch(broker: Broker) -> None:

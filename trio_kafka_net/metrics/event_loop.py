@@ -5,6 +5,10 @@ instrument with two hooks per turn. *Late* is how much later than asked a sleepe
 is runnable waits about as long. One task measures that ten times a second, and once a second
 it tells others to take their readings, for shares of the last second.
 
+It looks once in every tenth of a second, each time at another moment of it. At equal distances it
+would fall into step with whatever holds the loop up at intervals, always wake at the end of that,
+and find the loop in time.
+
 All brokers of a process share the loop, and each may look at it.
 """
 
@@ -22,8 +26,10 @@ from . import names
 from .registry import Family, Histogram, MetricsRegistry, Sample
 
 PROBE_SECONDS: Final = 0.1
-"""Between two looks at how late the loop is."""
+"""In each of which there is a look at how late the loop is."""
 _PROBES_PER_SECOND = 10
+_STEP = 0.618033988749895
+"""The golden section: multiples of it, without their whole parts, are spread evenly over 0 to 1."""
 _RECENT_PROBES = 10 * _PROBES_PER_SECOND
 
 
@@ -110,18 +116,23 @@ class LoopProbe:
             trio.lowlevel.add_instrument(self._io_wait)
         try:
             task_status.started()
+            moment = 0.0
             while True:
                 self._read_shares()
-                for _ in range(_PROBES_PER_SECOND):
-                    due_ns = perf_counter_ns() + round(PROBE_SECONDS * 1e9)
-                    await trio.sleep(PROBE_SECONDS)
-                    # With a clock that somebody else moves, it may be early.
-                    late_ns = max(perf_counter_ns() - due_ns, 0)
-                    self._lag.observe(late_ns)
-                    self._recent.append(late_ns)
+                begin = trio.current_time()
+                for probe in range(_PROBES_PER_SECOND):
+                    moment = (moment + _STEP) % 1
+                    await self._look(begin + (probe + moment) * PROBE_SECONDS)
+                await trio.sleep_until(begin + _PROBES_PER_SECOND * PROBE_SECONDS)
         finally:
             if self._watches_io:
                 trio.lowlevel.remove_instrument(self._io_wait)
+
+    async def _look(self, due: float) -> None:
+        await trio.sleep_until(due)
+        late_ns = round(max(trio.current_time() - due, 0.0) * 1e9)
+        self._lag.observe(late_ns)
+        self._recent.append(late_ns)
 
     def _read_shares(self) -> None:
         if self._watches_io:

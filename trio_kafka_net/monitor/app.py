@@ -35,6 +35,7 @@ from .keys import Keyboard, open_terminal
 from .layout import row_keys
 from .recording import Recorder, recorded_needs
 from .screen import Screen
+from .snapshot import Snapshot
 from .sources import EndOfRecording, Source
 from .theme import THEMES, Theme
 from .ui_state import Action, UiState, needs
@@ -103,7 +104,7 @@ async def run_monitor(
 
     Raises:
         SourceError: there was no first snapshot; the terminal was not touched.
-        OSError: a recorder cannot write.
+    What a recorder cannot write ends the recording, with a notice on the screen.
 
     Cancellation: the terminal is as it was, the source is closed.
     """
@@ -131,6 +132,7 @@ class Monitor:
         self._open_terminal = terminal
         self._source = source
         self._options = options
+        self._recorder = options.recorder
         self._theme = options.theme
         self._screen = Screen(console, options.theme.styles)
         self._keyboard: Keyboard | None = None
@@ -162,17 +164,24 @@ class Monitor:
             await self._take()
 
     async def _take(self) -> None:
-        recorder = self._options.recorder
-        wanted = needs(self.ui) if recorder is None else recorded_needs(self.ui)
+        wanted = needs(self.ui) if self._recorder is None else recorded_needs(self.ui)
         snapshot = await self._source.take(wanted)
-        if recorder is not None:
-            recorder.write(snapshot)
+        self._record(snapshot)
         async with self._window_in_use:
             self.window.add(snapshot)
             self.window.stale_s = None
         self._last_at = trio.current_time()
         self._seen += 1
         self._changed.set()
+
+    def _record(self, snapshot: Snapshot) -> None:
+        if self._recorder is None:
+            return
+        try:
+            self._recorder.write(snapshot)
+        except OSError as error:
+            self._recorder = None
+            self._say(f"the recording ends here: {_in_words(error)}")
 
     async def _collect(self) -> None:
         failures = 0
@@ -227,7 +236,7 @@ class Monitor:
 
     async def _press(self, key: str) -> None:
         before = self.ui
-        rows = row_keys(self._shown, before)
+        rows = row_keys(self._shown, before, self._screen.size)
         pressed = before.press(key, rows)
         if isinstance(pressed, Action):
             await self._act(pressed)
@@ -257,9 +266,10 @@ class Monitor:
                 lambda: save(picture, snapshot, stem, everything=everything)
             )
         except OSError as error:
-            notice = f"cannot write {error.filename}: {error.strerror}"
+            notice = _in_words(error)
         else:
-            notice = "saved " + ", ".join(path.name for path in written)
+            # They differ in their endings.
+            notice = " ".join(["saved", written[0].name, *(path.suffix for path in written[1:])])
         self._say(notice)
 
     def _picture(self) -> Picture:
@@ -362,6 +372,10 @@ class Monitor:
         async with self._window_in_use:
             self._enter()
         self._changed.set()
+
+
+def _in_words(error: OSError) -> str:
+    return f"cannot write {error.filename}: {error.strerror}"
 
 
 def new_window(source: Source) -> Window:

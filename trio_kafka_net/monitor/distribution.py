@@ -60,8 +60,8 @@ class Distribution:
     def quantile(self, q: float) -> float | None:
         """The number that a share ``q`` (0 to 1) of the observations does not exceed.
 
-        Within a bucket the observations count as evenly spread, from 0 in the first one. What is
-        beyond the last finite bound is reported as that bound.
+        Within a bucket the observations count as evenly spread, from 0 in the first one; unless
+        they add up to 0. What is beyond the last finite bound is reported as that bound.
 
         Returns:
             None if nothing was observed, or nothing below infinity is known.
@@ -72,6 +72,8 @@ class Distribution:
         finite = [bound for bound in self.bounds if bound != float("inf")]
         if count <= 0 or not finite:
             return None
+        if self.sum == 0 and finite[0] > 0:
+            return 0.0
         rank = min(max(q, 0.0), 1.0) * count
         seen, lower = 0.0, min(0.0, finite[0])
         for bound, number in zip(finite, self.counts, strict=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .widgets import clean
+from .widgets import MAX_CHARACTERS, clean
 
 
 def rows_of(document: Any, name: str) -> list[dict[str, Any]]:
@@ -26,7 +26,7 @@ def number_of(document: Any, name: str) -> float | None:
     return None if math.isnan(number) else number
 
 
-def text_of(document: Any, name: str) -> str:
+def text_of(document: Any, name: str, limit: int = MAX_CHARACTERS) -> str:
     """The text ``name`` of ``document``, fit to be shown; empty if there is none."""
     value = document.get(name) if isinstance(document, dict) else None
-    return "" if value is None or isinstance(value, dict | list) else clean(value)
+    return "" if value is None or isinstance(value, dict | list) else clean(value, limit)

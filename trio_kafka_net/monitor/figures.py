@@ -7,7 +7,7 @@ percentages that its exporter publishes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from ..metrics import names
@@ -82,12 +82,12 @@ def messages_in(interval: Interval) -> float | None:
 
 def requests(interval: Interval) -> float | None:
     """Requests per second."""
-    return _without_sums(interval.rates(names.REQUESTS.name, "request"))
+    return interval.rate(names.REQUESTS.name)
 
 
 def errors(interval: Interval) -> float | None:
     """Error codes per second, success not included."""
-    return _without_sums(errors_by(interval, "request"))
+    return errors_by(interval).get(())
 
 
 def errors_by(interval: Interval, *by: str) -> dict[Key, float]:
@@ -101,17 +101,7 @@ def errors_by(interval: Interval, *by: str) -> dict[Key, float]:
 def total_time(interval: Interval) -> Distribution | None:
     """What requests of all APIs took, from first to last."""
     found = interval.distributions(names.REQUEST_PHASE.name, "request", phase="total")
-    apis = {key[0] for key in found}
-    return Distribution.merged([one for (api,), one in found.items() if not is_sum(api, apis)])
-
-
-def is_sum(api: str, apis: Container[str]) -> bool:
-    """Whether ``api`` counts what others of ``apis`` count as well.
-
-    Source: Kafka ``RequestChannel.Request.updateRequestMetrics``: a Fetch request counts as Fetch
-    and as what it is from.
-    """
-    return api == "Fetch" and ("FetchConsumer" in apis or "FetchFollower" in apis)
+    return Distribution.merged(list(found.values()))
 
 
 def connections(interval: Interval) -> float | None:
@@ -132,13 +122,6 @@ def _all_topics(interval: Interval, name: str) -> float | None:
 def _data_plane(interval: Interval, metric: Metric) -> dict[str, Any]:
     """The label to select the data plane by; none where a server knows no planes."""
     return {"plane": "data"} if ("data",) in interval.values(metric.name, "plane") else {}
-
-
-def _without_sums(rates: Mapping[Key, float]) -> float | None:
-    """The rates of APIs added up, each request once."""
-    apis = {key[0] for key in rates}
-    counted = [rate for (api,), rate in rates.items() if not is_sum(api, apis)]
-    return sum(counted) if counted else None
 
 
 def _average(interval: Interval, name: str) -> float | None:

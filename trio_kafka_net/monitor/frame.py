@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from . import chrome, gauges
 from .alerts import Alert, active
-from .layout import Preset, body
+from .layout import ALERT_LINES, Preset, body
 from .theme import Theme
 from .ui_state import UiState
 from .widgets import Line, Spans, fill, joined, spans_width
 from .window import Window
-
-_ALERT_LINES = 10
 
 
 def frame(window: Window, size: tuple[int, int], ui: UiState, theme: Theme) -> list[Line]:
@@ -44,7 +42,7 @@ def _screen(
 ) -> list[Spans]:
     head = [chrome.header(window, ui, width)] if ui.header else []
     if ui.alerts:
-        foot = chrome.alert_list(alerts, width, min(_ALERT_LINES, height // 3))
+        foot = chrome.alert_list(alerts, width, min(ALERT_LINES, height // 3))
     else:
         foot = [chrome.alert_line(alerts, width)]
     foot.append(chrome.key_line(ui, width))

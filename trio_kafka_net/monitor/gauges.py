@@ -215,7 +215,7 @@ def _of_interest(window: Window, known: list[str]) -> list[str]:
     rates = window.rates(names.REQUESTS.name, "request")
     always = [api for api in _ALWAYS if api in known]
     others = sorted(
-        (api for api in known if api not in always and not figures.is_sum(api, known)),
+        (api for api in known if api not in always and rates.get((api,))),
         key=lambda api: (-rates.get((api,), 0.0), api),
     )
     return (always + others)[:_APIS]
@@ -278,8 +278,8 @@ def _short_pool(window: Window) -> str:
     used = window.value(names.MEMORY_POOL_USED.name)
     left = window.value(names.MEMORY_POOL_AVAILABLE.name)
     if used is None or left is None or math.isinf(left):
-        return written(used, size)
-    return _of_whole(used, used + left, "/", "")
+        return written(used, size) + "B"
+    return _of_whole(used, used + left, "/", "") + "B"
 
 
 def two_lines(window: Window, ui: UiState, width: int) -> list[Spans]:

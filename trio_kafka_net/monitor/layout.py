@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ..metrics import names
 from . import gauges
+from .alerts import active
 from .chrome import colour_of, help_lines, rule, tabs
 from .columns import View
 from .documents import number_of, rows_of, text_of
@@ -21,10 +22,19 @@ from .views import VIEWS
 from .views.processors import summary as closed_connections
 from .views.topics import summary as counted_topics
 from .views.view import TableView
-from .widgets import Span, Spans, beside, fill, panel
+from .widgets import Span, Spans, beside, fill, panel, spans_width, wrapped
 from .window import Window
 
+ALERT_LINES: Final = 10
+"""Lines of alerts when all of them are listed."""
+
 _DAY: Final = 86_400
+_LOG_INDENT: Final = 20
+"""Cells before the second line of a message."""
+_MAX_MESSAGE: Final = 1_000
+"""Characters of a message that are shown."""
+_FIVE_LINES_FROM: Final = 17
+"""Lines of a body in which figures may have five of them."""
 
 
 class Preset(enum.IntEnum):
@@ -59,37 +69,37 @@ def content(
     window: Window, ui: UiState, width: int, height: int
 ) -> tuple[Sequence[Span], list[Spans]]:
     """Title and lines of what the screen is about: help, log, a detail or a table."""
+    text = _text(window, ui, width)
+    if text is not None:
+        title, lines = text
+        return title, _scrolled(lines, ui, height)
     view = VIEWS[ui.view]
-    title = f"{view.view.value} {view.view.title}"
-    if ui.help:
-        return [(f"Help: {View(ui.view).title}", "title")], help_lines(ui)[:height]
-    if ui.log:
-        return [("Log: warnings and worse, newest first", "title")], _scrolled(
-            _log(window), ui, height
-        )
-    if window.now is None:
-        return [(title, "title")], [_missing(window)]
-    if not view.is_exported(window):
-        return [(title, "title")], [_missing(window)]
-    if ui.detail:
-        subject = f" of {_shown(ui.subject)}" if ui.subject else ""
-        return [(title + subject, "title"), ("   esc back", "dim")], _scrolled(
-            view.detail(window, ui, width), ui, height
-        )
+    if not _has_figures(view, window):
+        return [(f"{view.view.value} {view.view.title}", "title")], [_missing(window)]
     return _tabled(view, window, ui, width, height)
 
 
-def row_keys(window: Window, ui: UiState) -> list[str]:
+def row_keys(window: Window, ui: UiState, size: tuple[int, int] = (120, 40)) -> list[str]:
     """What ``UiState.press`` has to know of the rows: their keys, in their order.
 
-    Lines of a text that can be moved have numbers.
+    A text has a number for every line that may be its first one on a screen of this ``size``.
     """
-    view = VIEWS[ui.view]
-    if ui.log:
-        return [str(at) for at in range(len(_log(window)))]
-    if ui.detail:
-        return [str(at) for at in range(len(view.detail(window, ui, Preset.BOXED)))]
-    return [row.key for row in view.chosen(window, ui) if row.key]
+    width, height = size
+    foot = max(1, min(ALERT_LINES, height // 3, len(active(window)))) if ui.alerts else 1
+    width, room = _room(width, height - int(ui.header) - foot - 1)
+    text = _text(window, ui, width)
+    if text is not None:
+        return [str(at) for at in range(max(1, len(text[1]) - room + 1))]
+    return [row.key for row in VIEWS[ui.view].chosen(window, ui) if row.key]
+
+
+def _room(width: int, height: int) -> tuple[int, int]:
+    """Cells and lines of a text in a body of so many."""
+    preset = Preset.of(width, height + 3)
+    if preset is Preset.BOXED:
+        return width - 2, height - 2
+    figures = 2 if preset is Preset.SLIM or height < _FIVE_LINES_FROM else 5
+    return width, height - figures - 2
 
 
 # -- the overview in boxes ------------------------------------------------------------------------
@@ -161,7 +171,7 @@ def _box(window: Window, ui: UiState, view: View, width: int, height: int) -> li
 def _plain(window: Window, ui: UiState, width: int, height: int, preset: Preset) -> list[Spans]:
     if window.now is None:
         top = [_missing(window)]
-    elif preset is Preset.SLIM or height < 17:
+    elif preset is Preset.SLIM or height < _FIVE_LINES_FROM:
         top = gauges.two_lines(window, ui, width)
     else:
         top = gauges.five_lines(window, ui, width)
@@ -218,7 +228,9 @@ def _tabled(
     view: TableView[Any], window: Window, ui: UiState, width: int, height: int
 ) -> tuple[Sequence[Span], list[Spans]]:
     below = view.summary(window, width)
-    below = below if len(below) <= height - 6 else []
+    if len(below) > height - 6:
+        # What a view is about is there in part, if not whole.
+        below = below[: max(0, height - 6)] if view.view is View.TASKS else []
     table = view.table(window, ui)
     rows = min(height - len(below), len(table.rows) + 1)
     lines = table.lines(width, rows)
@@ -234,6 +246,24 @@ def _titled(title: str, caption: str) -> list[Span]:
     return [(title, "title"), (f"   {caption}" if caption else "", "dim")]
 
 
+def _text(window: Window, ui: UiState, width: int) -> tuple[Sequence[Span], list[Spans]] | None:
+    """Title and lines of what is read, and scrolled: help, the log, a detail; None for a table."""
+    view = VIEWS[ui.view]
+    if ui.help:
+        return [(f"Help: {View(ui.view).title}", "title")], help_lines(ui)
+    if ui.log:
+        return [("Log: warnings and worse, newest first", "title")], _log(window, width)
+    if ui.detail and _has_figures(view, window):
+        subject = f" of {_shown(ui.subject)}" if ui.subject else ""
+        title = f"{view.view.value} {view.view.title}{subject}"
+        return [(title, "title"), ("   esc back", "dim")], view.detail(window, ui, width)
+    return None
+
+
+def _has_figures(view: TableView[Any], window: Window) -> bool:
+    return window.now is not None and view.is_exported(window)
+
+
 def _scrolled(lines: list[Spans], ui: UiState, height: int) -> list[Spans]:
     """``height`` lines from the selected one on, or from where the last ones fit."""
     first = max(0, min(ui.row, len(lines) - height))
@@ -244,19 +274,21 @@ def _shown(subject: str | None) -> str:
     return text_of({"name": subject}, "name")
 
 
-def _log(window: Window) -> list[Spans]:
+def _log(window: Window, width: int) -> list[Spans]:
+    """Every record, with as many lines as its message needs."""
     lines: list[Spans] = []
     for record in rows_of(window.document("log"), "records"):
         level = text_of(record, "level")
         at = number_of(record, "time")
-        lines.append(
-            [
-                (f" {_time_of_day(at, window.utc_offset_s)}  ", "dim"),
-                (f"{level.upper():<8} ", colour_of(level)),
-                (text_of(record, "logger") + "  ", "label"),
-                (text_of(record, "message"), "value"),
-            ]
-        )
+        head: Spans = [
+            (f" {_time_of_day(at, window.utc_offset_s)}  ", "dim"),
+            (f"{level.upper():<8} ", colour_of(level)),
+            (text_of(record, "logger").removeprefix("trio_kafka_net.") + "  ", "label"),
+        ]
+        message = text_of(record, "message", _MAX_MESSAGE)
+        first, *others = wrapped(message, width - spans_width(head), width - _LOG_INDENT)
+        lines.append([*head, (first, "value")])
+        lines += [[(" " * _LOG_INDENT + text, "value")] for text in others]
     if not lines:
         known = window.document("log") is not None
         lines = [[(" no warnings", "dim")] if known else _missing(window)]

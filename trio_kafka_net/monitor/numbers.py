@@ -135,10 +135,11 @@ def with_unit(value: float | None, unit: str, *, raw: bool = False) -> tuple[str
     return text.removesuffix(prefix), f"{prefix}{unit}/s"
 
 
-def in_one_unit(values: Iterable[float | None]) -> Format:
+def in_one_unit(values: Iterable[float | None], cells: int = 6) -> Format:
     """How to write ``values`` with the prefix that the greatest of them needs.
 
-    Numbers in a column that is sorted by them can then be compared by their looks.
+    Numbers in a column that is sorted by them can then be compared by their looks. If the greatest
+    has no room for it in so many ``cells``, there is no decimal.
     """
     known = [abs(value) for value in values if value is not None and math.isfinite(value)]
     greatest = max(known, default=0.0)
@@ -146,7 +147,8 @@ def in_one_unit(values: Iterable[float | None]) -> Format:
     if power <= 0 or greatest >= 1e21:
         return scaled if greatest >= 1e21 else figure
     divisor, prefix = 1000.0**power, _PREFIXES[power - 1]
-    return lambda value: f"{value / divisor:.1f}{prefix}"
+    decimals = 1 if len(f"{greatest / divisor:.1f}{prefix}") <= cells else 0
+    return lambda value: f"{value / divisor:.{decimals}f}{prefix}"
 
 
 def _power(value: float) -> int:

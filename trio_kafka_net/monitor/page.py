@@ -23,6 +23,9 @@ Samples = Mapping[str, Mapping[Labels, float]]
 REMEMBERED_LABELS: Final = 1 << 16
 """Texts of labels that are kept taken apart: more than a page that is fit to be shown has."""
 
+MAX_SERIES_CHARACTERS: Final = 1 << 18
+"""Of a name with its labels: the longest one of a broker is a group's, of 32 KiB and escaped."""
+
 _NAME: Final = re.compile(r"[a-zA-Z_:][\w:]*", re.ASCII)
 _PAIR: Final = re.compile(
     r'\s*([a-zA-Z_]\w*)\s*=\s*"((?:[^"\\]|\\.)*)"\s*(?:,|$)', re.ASCII | re.DOTALL
@@ -87,6 +90,8 @@ def parse_series(text: str) -> tuple[str, Labels]:
     Raises:
         ValueError: it is nothing of that kind.
     """
+    if len(text) > MAX_SERIES_CHARACTERS:
+        raise ValueError(text[:80])
     name, brace, rest = text.partition("{")
     name = name.strip()
     if not _NAME.fullmatch(name) or (brace and rest[-1:] != "}"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Final, Literal, cast
 
@@ -39,16 +40,23 @@ class Recorder:
             FileExistsError: it is there already; it stays as it is.
             OSError: it cannot be made.
         """
+        self._path = path
         self._file = _opened(path, "xb")
 
     def write(self, snapshot: Snapshot) -> None:
         """Write one, so that it is there even if the program ends now.
 
         Raises:
-            OSError: it may be written in part.
+            OSError: it may be written in part; the file is closed, and good up to the one before.
         """
-        self._file.write(snapshot.to_json().encode() + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(snapshot.to_json().encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            # Closing tries once more what has failed.
+            with suppress(OSError):
+                self._file.close()
+            raise OSError(error.errno, error.strerror, str(self._path)) from error
 
     def close(self) -> None:
         """Close the file.

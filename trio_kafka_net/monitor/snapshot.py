@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from .fetch_kinds import without_sums
 from .page import Labels, PageError, Samples, format_labels, parse_labels, parse_page
 
 
@@ -21,7 +22,8 @@ class Snapshot:
     """The monitor's clock, seconds from some moment on; differences of it are what rates are
     divided by, because nobody sets it."""
     samples: Samples
-    """{name of the sample: {its labels: its number}}, buckets of histograms included."""
+    """{name of the sample: {its labels: its number}}, buckets of histograms included; every Fetch
+    is counted once, see ``fetch_kinds``."""
     documents: Mapping[str, Any] = attrs.field(factory=dict)
     """{name of the document, such as "connections": what its JSON says}."""
 
@@ -45,7 +47,7 @@ class Snapshot:
         Raises:
             PageError: it is no such page.
         """
-        return cls(time, taken, parse_page(text), documents or {})
+        return cls(time, taken, without_sums(parse_page(text)), documents or {})
 
     def to_json(self) -> str:
         """One line for a recording."""

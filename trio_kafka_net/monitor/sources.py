@@ -17,7 +17,6 @@ from urllib.parse import urlencode
 import attrs
 import trio
 
-from .fetch_kinds import without_sums
 from .http_client import Address, HttpClient, PageRefusedError, SourceError
 from .page import PageError
 from .snapshot import Snapshot
@@ -68,11 +67,6 @@ class EndOfRecording(Exception):
     """The recording has been shown to its end."""
 
 
-def _parse(page: str, *, time: float, taken: float, documents: Mapping[str, Any]) -> Snapshot:
-    snapshot = Snapshot.parse(page, time=time, taken=taken, documents=documents)
-    return attrs.evolve(snapshot, samples=without_sums(snapshot.samples))
-
-
 class HttpSource:
     """The metrics endpoint of a broker, here or elsewhere; or the page of a JMX exporter."""
 
@@ -101,16 +95,18 @@ class HttpSource:
     async def take(self, needs: Collection[Need]) -> Snapshot:
         """See ``Source.take``; documents are those of the same moment, give or take a page."""
         page = (await self._client.get("/metrics")).decode("utf-8", "replace")
-        taken = trio.current_time()
+        parse = partial(Snapshot.parse, page, time=self._now(), taken=trio.current_time())
+        try:
+            # The largest page that is read takes seconds, in which keys are obeyed.
+            snapshot = await trio.to_thread.run_sync(parse, abandon_on_cancel=True)
+        except PageError as error:
+            raise SourceError(f"http://{self.name}/metrics is {error}") from error
         documents = {}
         for need in sorted(needs, key=str):
             document = await self._document(need)
             if document is not None:
                 documents[need.name] = document
-        try:
-            return _parse(page, time=self._now(), taken=taken, documents=documents)
-        except PageError as error:
-            raise SourceError(f"http://{self.name}/metrics is {error}") from error
+        return attrs.evolve(snapshot, time=self._now(), documents=documents)
 
     async def _document(self, need: Need) -> Any:
         query = f"?{urlencode(need.query)}" if need.query else ""
@@ -190,7 +186,7 @@ class InProcessSource:
         taken = trio.current_time()
         found = {need.name: self._document(need) for need in needs}
         documents = {name: document for name, document in found.items() if document is not None}
-        parse = partial(_parse, time=time.time(), taken=taken, documents=documents)
+        parse = partial(Snapshot.parse, time=time.time(), taken=taken, documents=documents)
         return await trio.to_thread.run_sync(parse, page.decode())
 
     def _document(self, need: Need) -> Mapping[str, Any] | None:

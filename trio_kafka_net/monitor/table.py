@@ -150,7 +150,8 @@ class Table(Generic[Row]):
         is_sorted = how.key == self.sorted_by and how.how in {of_bytes, size}
         if how.one_unit or is_sorted:
             values = [how.get(row) for row in self.rows]
-            return in_one_unit(value for value in values if not isinstance(value, str))
+            known = [value for value in values if value is not None and not isinstance(value, str)]
+            return in_one_unit(known, column[1])
         return how.how
 
     def _head(self, columns: Sequence[tuple[Column[Row], int]], width: int) -> Spans:

@@ -248,7 +248,7 @@ def _opened(state: UiState, rows: Sequence[str]) -> UiState:
 def _back(state: UiState) -> UiState:
     """Away with what came last: help, log, alerts, detail, filter."""
     if state.help:
-        return attrs.evolve(state, help=False)
+        return attrs.evolve(state, help=False, row=0)
     if state.log:
         return attrs.evolve(state, log=False, row=0)
     if state.alerts:
@@ -312,6 +312,10 @@ def _start_typing(state: UiState) -> UiState:
     return attrs.evolve(state, editing="")
 
 
+def _help(state: UiState) -> UiState:
+    return attrs.evolve(state, help=not state.help, row=0)
+
+
 def _log(state: UiState) -> UiState:
     return attrs.evolve(state, log=not state.log, row=0, help=False)
 
@@ -335,6 +339,6 @@ _CHANGES: Final[Mapping[str, Callable[[UiState], UiState]]] = {
     "w": _toggle("wide"),
     "t": _toggle("slow_axis"),
     "!": _toggle("alerts"),
-    "?": _toggle("help"),
+    "?": _help,
     "L": _log,
 }

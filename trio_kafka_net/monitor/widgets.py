@@ -30,11 +30,17 @@ Line = tuple[Span, ...]
 EIGHTHS: Final = "▁▂▃▄▅▆▇█"
 """Bars of a sparkline, lowest first."""
 
+_LEAST_LINE: Final = 8
+"""Cells of a line that something can be read in."""
+
+MAX_CHARACTERS: Final = 200
+"""Of a name."""
+
 CUT: Final = "…"
 """Stands for what did not fit."""
 
 
-def clean(text: object, limit: int = 200) -> str:
+def clean(text: object, limit: int = MAX_CHARACTERS) -> str:
     """What may be shown of a text that somebody else made up.
 
     Source: whatever ``str.isprintable`` refuses: control and format characters, surrogates.
@@ -83,6 +89,24 @@ def cut_end(text: str, width: int) -> str:
     if width_of(text) <= width:
         return text
     return _first_cells(text, max(0, width - 1)) + CUT[: max(0, width)]
+
+
+def wrapped(text: str, first: int, others: int) -> list[str]:
+    """``text`` in lines of up to ``first`` and then ``others`` cells, broken at blanks if it can.
+
+    Where there is no room to speak of, what is left is one line, for somebody else to cut.
+    """
+    lines = []
+    width = first
+    while width_of(text) > width > _LEAST_LINE:
+        line = _first_cells(text, width)
+        blank = line.rfind(" ", width // 2)
+        if blank > 0 and text[len(line)] != " ":
+            line = line[:blank]
+        lines.append(line)
+        text = text[len(line) :].lstrip(" ")
+        width = others
+    return [*lines, text]
 
 
 def fill(spans: Iterable[Span], width: int) -> Spans:

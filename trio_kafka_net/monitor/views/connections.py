@@ -52,7 +52,8 @@ class ConnectionRow:
     @property
     def software(self) -> str:
         """Name and version."""
-        return f"{self.text('software')} {self.text('software_version')}".strip() or "–"
+        known = {self.text(name): None for name in ("software", "software_version")}
+        return " ".join(known).strip() or "–"
 
     @property
     def processor(self) -> str:

@@ -35,6 +35,8 @@ class GroupRow:
     state: str = ""
     members: float | None = None
     lag: float | None = None
+    max_lag: float | None = None
+    """That of the partition that is furthest behind."""
     eta_s: float | None = None
     commits: float | None = None
     since_s: float | None = None
@@ -67,6 +69,7 @@ def rows(window: Window, _ui: UiState) -> list[GroupRow]:
     members = window.values(names.GROUP_MEMBERS.name, "group")
     commits = window.rates(names.GROUP_COMMITS.name, "group")
     lags = window.values(names.GROUP_LAG.name, "consumergroup")
+    furthest = _max_lags(window)
     states = group_states(window)
     found = []
     for group in {*documents, *(key[0] for key in (*members, *lags)), *states} - {""}:
@@ -78,6 +81,7 @@ def rows(window: Window, _ui: UiState) -> list[GroupRow]:
             state or text_of(document, "state"),
             members.get((group,), number_of(document, "members")),
             lag,
+            furthest.get(group, number_of(document, "max_lag")),
             eta_s(lag, window.history(names.GROUP_LAG.name, group)),
             commits.get((group,)),
             since if since is not None else number_of(document, "state_s"),
@@ -85,6 +89,14 @@ def rows(window: Window, _ui: UiState) -> list[GroupRow]:
         )
         found.append(row)
     return found
+
+
+def _max_lags(window: Window) -> dict[str, float]:
+    by_partition = window.values(names.GROUP_LAG.name, "consumergroup", "topic", "partition")
+    furthest: dict[str, float] = {}
+    for (group, _, _), lag in by_partition.items():
+        furthest[group] = max(lag, furthest.get(group, 0.0))
+    return furthest
 
 
 def group_states(window: Window) -> dict[str, tuple[str, float]]:
@@ -127,7 +139,7 @@ COLUMNS: Final[tuple[Column[GroupRow], ...]] = (
     Column("mbr", 3, lambda row: row.members, key="members"),
     Column("lag", 6, lambda row: row.lag, scaled, "lag", is_scaled=True),
     Column("ETA", 7, lambda row: row.eta_s, duration, "eta", draw=_eta),
-    Column("max lag", 7, lambda row: row.number("max_lag"), scaled, "max_lag", 62, is_scaled=True),
+    Column("max lag", 7, lambda row: row.max_lag, scaled, "max_lag", 62, is_scaled=True),
     Column("commit/s", 8, lambda row: row.commits, tenths, "commits", 72),
     Column("since", 6, lambda row: row.since_s, duration, "since", 79),
     Column("protocol", 9, lambda row: row.text("protocol"), least=95, left=True, before="  "),

@@ -17,6 +17,9 @@ from ..widgets import Spans, clean, cut_end
 from ..window import Window
 from .view import TableView, bar_line, fields, heading
 
+_STATE_WIDTH: Final = 28
+"""Cells of the longest name of a mute state."""
+
 _LABELS: Final = ("plane", "listener", "networkProcessor")
 _LOW: Final = 0.3
 _VERY_LOW: Final = 0.1
@@ -187,6 +190,7 @@ def detail(window: Window, ui: UiState, width: int) -> list[Spans]:
             number / total if total else None,
             written(number, figure),
             width,
+            label_width=_STATE_WIDTH,
         )
         for (state,), number in sorted(states.items())
     ] or [[(" not exported here", "dim")]]

@@ -10,7 +10,7 @@ import attrs
 from ...metrics import names
 from ..columns import View
 from ..distribution import Distribution
-from ..figures import errors_by, is_sum
+from ..figures import errors_by
 from ..interval import Key
 from ..numbers import figure, milliseconds, tenths, written
 from ..rings import Points
@@ -78,11 +78,8 @@ def rows(window: Window, ui: UiState) -> list[RequestRow]:
     versions = _versions(window)
     main_errors = _main_errors(window)
     found = []
-    apis = {key[0] for key in known}
     for key in known:
         api = key[0]
-        if is_sum(api, apis):
-            continue
         total = totals.get(key)
         means = tuple(_mean(sums, counts, api, phase) for phase in PHASES)
         row = RequestRow(
@@ -275,14 +272,16 @@ def _phase_lines(window: Window, api: str, width: int) -> list[Spans]:
     spread = window.distributions(names.REQUEST_PHASE.name, "phase", request=api)
     total = spread.get(("total",))
     whole = None if total is None else total.mean
-    titles = "  ".join(f"{title:>6}" for title in ("mean", "p50", "p99", "max"))
+    titles = "  ".join(f"{title:>6}" for title in ("mean", "p50", "p99", "max <="))
     bar = bar_width(width, len(titles))
     head = f"{'phases, ms':<{LABEL_WIDTH}} {'share of the mean':<{bar}.{bar}}  {titles}"
     lines = [heading(head)]
     for phase in (*PHASES, "total"):
         found = spread.get((phase,))
         mean = None if found is None else found.mean
-        share = mean / whole if mean is not None and whole else None
+        # What a client is told to wait is no part of the time that its request took.
+        is_part = phase != "throttle" and mean is not None
+        share = mean / whole if is_part and mean is not None and whole else None
         figures = [mean]
         figures += (
             [None, None, None]

@@ -139,12 +139,15 @@ def detail(window: Window, ui: UiState, width: int) -> list[Spans]:
     return _counted(window, topic)
 
 
+_ERROR_WIDTH: Final = 12
+"""Cells that are left for the last error, at least."""
+
 _FIELDS: Final = (
     ("part", "partition", 5, plain),
     ("leader", "leader", 6, plain),
     ("epoch", "leader_epoch", 6, plain),
     ("log start", "log_start", 12, plain),
-    ("high watermark", "high_watermark", 14, plain),
+    ("watermark", "high_watermark", 12, plain),
     ("log end", "log_end", 12, plain),
     ("size", "size", 7, size),
     ("segments", "segments", 8, figure),
@@ -154,7 +157,7 @@ _FIELDS: Final = (
 
 
 def _described(document: object, width: int) -> list[Spans]:
-    shown = [field for at, field in enumerate(_FIELDS) if _width_to(at) < width]
+    shown = [field for at, field in enumerate(_FIELDS) if _width_to(at) < width - _ERROR_WIDTH]
     head = " ".join(fit(title, max(cells, len(title)), right=True) for title, _, cells, _ in shown)
     lines: list[Spans] = [[(" " + head + "  last error", "label")]]
     for partition in rows_of(document, "partitions"):
