@@ -199,11 +199,18 @@ def contestants() -> list[str]:
 def rows(effort: Effort) -> Iterator[Row]:
     """The lines of the table that are about bulk."""
     work = Work(megabytes=int(MEGABYTES * min(1, effort.seconds)))
-    runs = alternately(contestants(), effort.pairs, lambda name: measure(name, work))
+    names = contestants()
+    absent = {name: why for name, why in peers.unavailable().items() if name != "nafka"}
+    runs = alternately(names, effort.pairs, lambda name: measure(name, work), absent)
     for index, direction in enumerate(("produce", "consume")):
-        rates = {name: [each[index].rate for each in runs] for name, runs in runs.items()}
-        goals = dict.fromkeys(rates, Goal(1.0))
-        yield from against_peers(f"{direction}, 1 KB records, librdkafka", "MB/s", rates, goals)
+        yield from against_peers(
+            f"{direction}, 1 KB records, librdkafka",
+            "MB/s",
+            runs,
+            lambda run: run[index].rate,  # noqa: B023 - called here
+            dict.fromkeys(names, Goal(1.0, obstacle="client")),
+            ("s/GB", lambda run: run[index].server_cpu),  # noqa: B023 - called here
+        )
 
 
 def table(options: argparse.Namespace) -> None:

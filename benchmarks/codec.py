@@ -13,7 +13,7 @@ import io
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from kafka.protocol.consumer.fetch import FetchRequest as KafkaPythonFetchRequest
 from kafka.protocol.consumer.fetch import FetchResponse as KafkaPythonFetchResponse
@@ -21,6 +21,7 @@ from kafka.protocol.producer.produce import ProduceRequest as KafkaPythonProduce
 from kafka.protocol.producer.produce import ProduceResponse as KafkaPythonProduceResponse
 from kio.index import load_request_schema, load_response_schema
 from kio.serial import entity_reader, entity_writer
+from pairs import Effort, Goal, Row, alone
 
 from trio_kafka_net.protocol.codec import decoder, encode, encoder
 from trio_kafka_net.protocol.headers import (
@@ -161,6 +162,20 @@ def compare(name: str, calls: dict[str, Callable], rounds: int) -> None:
     ours = medians["ours"]
     row = "   ".join(f"{who} {value:6.2f} ({value / ours:5.1f}x)" for who, value in medians.items())
     print(f"{name:24} {row}")
+
+
+LIMIT = Goal(4.0, is_most=True, obstacle="interpreter")
+"""µs, of what a server does with small messages."""
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """The lines of the table that are about the codec: what a server does with a message."""
+    for message, version, kafka_python in MESSAGES:
+        action = "decode" if message.KIND == "request" else "encode"
+        call = contestants(message, version, kafka_python)[action]["ours"]
+        microseconds(call)  # the interpreter gets to know it
+        figures = [microseconds(call) for _ in range(effort.pairs + 2)]
+        yield alone(f"{action} {type(message).__name__} v{version}", "µs", figures, LIMIT)
 
 
 def main() -> None:

@@ -28,7 +28,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from load import run_load
-from pairs import Effort, Goal, Row
+from pairs import Effort, Goal, Row, alone
+from peers import Server
 
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 FRAME = struct.pack(">i", 100) + b"x" * 100
@@ -113,8 +114,9 @@ def rows(effort: Effort) -> Iterator[Row]:
     count = 10_000 if effort.seconds > 0.5 else 2_000
     with serving() as (process, port):
         _, _, grown = open_many(process, port, count)
-    kib = grown / 1024
-    yield Row(f"memory per idle connection, {count:,}", "KiB", kib, goal=Goal(6, is_most=True))
+    yield alone(
+        f"memory per idle connection, {count:,}", "KiB", [grown / 1024], Goal(6, is_most=True)
+    )
 
 
 def open_many(
@@ -139,9 +141,9 @@ def idle(process: subprocess.Popen[str], port: int, count: int) -> None:
         client.close()
 
 
-def active(port: int) -> None:
+def active(port: int, pid: int) -> None:
     """A thousand connections that ask and wait."""
-    run = run_load(port, 1000, FRAME, 3)
+    run = run_load(Server("echo", port, pid), 1000, FRAME, 3)
     print(f"active  1000 connections: {run.rate:,.0f} req/s", end="")
     print(f"  p50 {run.p50:.0f} µs  p99 {run.p99:.0f} µs  p99.9 {run.p999:.0f} µs")
 
@@ -241,7 +243,7 @@ def main() -> None:
         return
     with serving() as (process, port):
         idle(process, port, options.idle)
-        active(port)
+        active(port, process.pid)
         print(f"flood   ping alone           {quantiles(pings(port, 3))}")
         beside(port, "beside a flood", flood)
         print(f"reader  ping alone           {quantiles(pings(port, 3))}")

@@ -47,7 +47,8 @@ from typing import Any
 
 import attrs
 import trio
-from pairs import Effort, Goal, Row
+from loop_probe import LONGEST_TURN_MS, LoopProbe
+from pairs import Effort, Goal, Row, Spread, alone
 
 from trio_kafka_net.broker_server import Broker, open_broker
 from trio_kafka_net.config import BrokerConfig
@@ -87,35 +88,13 @@ Milliseconds = dict[str, list[float]]
 # -- the broker ------------------------------------------------------------
 
 
-class LoopProbe(trio.abc.Instrument):
-    """How long the event loop is busy between two looks at its sockets."""
-
-    def __init__(self) -> None:
-        """Nothing measured yet."""
-        self.turns_ns: list[int] = []
-        self.cpu_ns: list[int] = []
-        """What of each turn the event loop's thread worked; the rest it waited for a processor,
-        or for a worker thread to give the interpreter back."""
-        self._began = time.perf_counter_ns()
-        self._began_cpu = time.thread_time_ns()
-
-    def after_io_wait(self, timeout: float) -> None:
-        """A turn begins."""
-        self._began = time.perf_counter_ns()
-        self._began_cpu = time.thread_time_ns()
-
-    def before_io_wait(self, timeout: float) -> None:
-        """A turn is over."""
-        self.turns_ns.append(time.perf_counter_ns() - self._began)
-        self.cpu_ns.append(time.thread_time_ns() - self._began_cpu)
-
-    def figures(self) -> list[float]:
-        """p50, p99 and the longest turn, ms, and the same of the work in it."""
-        return [
-            quantile(sorted(each), share) / 1e6
-            for each in (self.turns_ns, self.cpu_ns)
-            for share in (0.5, 0.99, 1)
-        ]
+def turns(probe: LoopProbe) -> list[float]:
+    """p50, p99 and the longest turn, ms, and the same of the work in it."""
+    return [
+        quantile(sorted(each), share) / 1e6
+        for each in (probe.turns_ns, probe.cpu_ns)
+        for share in (0.5, 0.99, 1)
+    ]
 
 
 def serve(pipe: Connection, directory: str | None) -> None:
@@ -150,11 +129,10 @@ async def _serve(pipe: Connection, config: BrokerConfig) -> None:
         trio.lowlevel.add_instrument(probe)
         while await trio.to_thread.run_sync(pipe.recv):
             samples.clear()
-            probe.turns_ns.clear()
-            probe.cpu_ns.clear()
+            probe.clear()
             answered = responses(broker)
             await trio.to_thread.run_sync(pipe.recv)
-            pipe.send((list(samples), probe.figures(), responses(broker) - answered))
+            pipe.send((list(samples), turns(probe), responses(broker) - answered))
         nursery.cancel_scope.cancel()
 
 
@@ -383,7 +361,7 @@ class Round:
     samples: list[tuple[int, int]]
     """(queued, waiting beside the queue) of the data plane."""
     turns: list[float]
-    """``LoopProbe.figures``."""
+    """Of the event loop: what ``turns`` returns."""
     rate: float
     """Responses per second of the data plane."""
 
@@ -404,13 +382,13 @@ def measure(
         data = pool.submit(probe, ports["data"], DATA_PROBES, seconds, 0.0)
         taken = control.result(), data.result()
         pipe.send("end")
-        samples, turns, answered = pipe.recv()
+        samples, of_loop, answered = pipe.recv()
         if not load.is_alive():
             raise RuntimeError("the load has ended")
     finally:
         load.terminate()
         load.join()
-    return Round(idle, *taken, samples, turns, answered / seconds)
+    return Round(idle, *taken, samples, of_loop, answered / seconds)
 
 
 def show(rounds: list[Round]) -> None:
@@ -440,8 +418,8 @@ def show(rounds: list[Round]) -> None:
         f"data plane's queue: {max(queued)} in {full:.1%} of {len(queued):,} samples, "
         f"never below {min(queued)}; beside it median {statistics.median(waiting):.0f} waiting"
     )
-    turns = [statistics.median(column) for column in zip(*(x.turns for x in rounds), strict=True)]
-    for name, figures in (("turn of the event loop", turns[:3]), ("work in it", turns[3:])):
+    of_loop = [statistics.median(column) for column in zip(*(x.turns for x in rounds), strict=True)]
+    for name, figures in (("turn of the event loop", of_loop[:3]), ("work in it", of_loop[3:])):
         print(f"{name + ', ms:':<28}p50 {figures[0]:.2f}  p99 {figures[1]:.2f}", end="")
         print(f"  longest {figures[2]:.2f}")
     print(f"data plane: {statistics.median(x.rate for x in rounds):,.0f} requests/s")
@@ -466,7 +444,7 @@ def serving(directory: str | None = None) -> Iterator[tuple[Connection, dict[str
 
 
 def rows(effort: Effort) -> Iterator[Row]:
-    """The line of the table that is about the planes."""
+    """The lines of the table that are about the planes and the event loop they share."""
     logging.disable()  # elections that are not needed are logged
     try:
         with serving() as (pipe, ports), ProcessPoolExecutor(2, SPAWN) as pool:
@@ -475,17 +453,22 @@ def rows(effort: Effort) -> Iterator[Row]:
             rounds = [measure(pipe, ports, pool, seconds) for _ in range(count)]
     finally:
         logging.disable(logging.NOTSET)
-    figures = [
+    p99s = [
         tuple(
             quantile(sorted(chain.from_iterable(taken.values())), 0.99)
             for taken in (each.control, each.data)
         )
         for each in rounds
     ]
-    control, data = (statistics.median(column) for column in zip(*figures, strict=True))
-    ratio = statistics.median(control / data for control, data in figures)
+    control, data = (statistics.median(column) for column in zip(*p99s, strict=True))
+    ratios = Spread.of([mine / beside for mine, beside in p99s])
     what = "control plane's p99 beside a full data plane"
-    yield Row(what, "ms", control, "data p99", data, ratio, Goal(GOAL, is_most=True))
+    yield Row(what, "ms", control, "data p99", data, ratios, Goal(GOAL, is_most=True))
+    low = Goal(LONGEST_TURN_MS, is_most=True, obstacle="pass")
+    _, p99, longest, _, _, longest_work = zip(*(each.turns for each in rounds), strict=True)
+    yield alone("  turn of the event loop meanwhile, p99", "ms", p99, low)
+    yield alone("  turn of the event loop meanwhile, longest", "ms", longest, low)
+    yield alone("  work in it, longest", "ms", longest_work)
 
 
 def main() -> None:

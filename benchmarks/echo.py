@@ -16,19 +16,26 @@ import struct
 import subprocess
 import sys
 from collections.abc import Iterator
+from operator import attrgetter
 
 import attrs
 from load import Figures, run_load
-from pairs import Effort, Goal, Row, against_peers, alternately, machine
+from pairs import Effort, Goal, Row, Spread, against_peers, alternately, machine
 from peers import Server
 
 # {(connections, payload bytes): {peer: goal for the ratio of requests/s}}
 SCENARIOS: dict[tuple[int, int], dict[str, Goal]] = {
-    (50, 100): {"streams": Goal(1.2), "protocol": Goal(0.9)},
-    (500, 100): {"streams": Goal(1.5), "protocol": Goal(1.1)},
-    (4, 65_536): {"streams": Goal(1.0)},
-    (2, 1_000_000): {"streams": Goal(1.2)},
-    (1, 100): {},
+    (50, 100): {
+        "streams": Goal(1.2, obstacle="pipeline"),
+        "protocol": Goal(0.9, obstacle="pipeline"),
+    },
+    (500, 100): {
+        "streams": Goal(1.5, obstacle="pipeline"),
+        "protocol": Goal(1.1, obstacle="pipeline"),
+    },
+    (4, 65_536): {"streams": Goal(1.0, obstacle="copies")},
+    (2, 1_000_000): {"streams": Goal(1.2, obstacle="copies")},
+    (1, 100): {"streams": Goal(1.5, is_most=True, obstacle="turns")},
 }
 PING_PONG = (1, 100)
 
@@ -108,16 +115,7 @@ def serve_protocol() -> None:
 SERVERS = {"ours": serve_ours, "streams": serve_streams, "protocol": serve_protocol}
 
 
-@attrs.frozen
-class Run:
-    """What one run measured."""
-
-    figures: Figures
-    cpu_us: float
-    """Of the server, per request."""
-
-
-def measure(name: str, connections: int, payload: int, seconds: float) -> Run:
+def measure(name: str, connections: int, payload: int, seconds: float) -> Figures:
     """One server, fresh, one run."""
     process = subprocess.Popen(
         [sys.executable, __file__, "--serve", name], stdout=subprocess.PIPE, text=True
@@ -126,8 +124,7 @@ def measure(name: str, connections: int, payload: int, seconds: float) -> Run:
         assert process.stdout is not None
         server = Server(name, int(process.stdout.readline()), process.pid)
         frame = struct.pack(">i", payload) + b"x" * payload
-        figures = run_load(server.port, connections, frame, seconds)
-        return Run(figures, server.cpu_seconds() / figures.answered * 1e6)
+        return run_load(server, connections, frame, seconds)
     finally:
         process.kill()
         process.wait()
@@ -142,15 +139,14 @@ def rows(effort: Effort) -> Iterator[Row]:
             lambda name: measure(name, connections, payload, effort.seconds),  # noqa: B023 - called here
         )
         if (connections, payload) == PING_PONG:
-            p50s = {name: [run.figures.p50 for run in each] for name, each in runs.items()}
-            goal = {"streams": Goal(1.5, is_most=True)}
-            yield from against_peers("echo, 1 connection, p50", "µs", p50s, goal)
-            continue
-        unit, per_request = ("req/s", 1.0) if payload < 10_000 else ("MB/s", payload / 1e6)
-        rates = {
-            name: [run.figures.rate * per_request for run in each] for name, each in runs.items()
-        }
-        yield from against_peers(f"echo, {connections} × {payload:,} B", unit, rates, goals)
+            what, unit, figure = "echo, 1 connection, p50", "µs", attrgetter("p50")
+        elif payload < 10_000:
+            what, unit = f"echo, {connections} × {payload:,} B", "req/s"
+            figure = attrgetter("rate")
+        else:
+            what, unit = f"echo, {connections} × {payload:,} B", "MB/s"
+            figure = lambda run: run.rate * payload / 1e6  # noqa: B023, E731 - called here
+        yield from against_peers(what, unit, runs, figure, goals, ("µs", attrgetter("cpu_us")))
 
 
 def table(pairs: int, seconds: float, only: str | None) -> None:
@@ -160,7 +156,7 @@ def table(pairs: int, seconds: float, only: str | None) -> None:
         f"{'scenario':>10} {'server':>9} {'req/s':>8} {'MB/s':>8} {'p50 µs':>8} {'p99 µs':>8}",
         end="",
     )
-    print(f" {'p99.9 µs':>9} {'server µs/req':>13} {'ours/it':>8}")
+    print(f" {'p99.9 µs':>9} {'server µs/req':>13} {'ours/it':>8} {'quartiles':>11}")
     for connections, payload in SCENARIOS:
         name = f"{connections}x{payload}"
         if only not in (None, name):
@@ -171,15 +167,14 @@ def table(pairs: int, seconds: float, only: str | None) -> None:
             lambda server: measure(server, connections, payload, seconds),  # noqa: B023 - called here
         )
         for server, each in runs.items():
-            figures = [attrs.astuple(run.figures) for run in each]
-            rate, p50, p99, p999, _ = map(statistics.median, zip(*figures, strict=True))
-            ratio = statistics.median(
-                mine.figures.rate / theirs.figures.rate
-                for mine, theirs in zip(runs["ours"], each, strict=True)
+            figures = map(attrs.astuple, each)
+            rate, p50, p99, p999, cpu_us = map(statistics.median, zip(*figures, strict=True))
+            ratio = Spread.of(
+                [mine.rate / other.rate for mine, other in zip(runs["ours"], each, strict=True)]
             )
-            cpu_us = statistics.median(run.cpu_us for run in each)
             print(f"{name:>10} {server:>9} {rate:8.0f} {rate * payload / 1e6:8.1f}", end="")
-            print(f" {p50:8.0f} {p99:8.0f} {p999:9.0f} {cpu_us:13.1f} {ratio:8.2f}", flush=True)
+            print(f" {p50:8.0f} {p99:8.0f} {p999:9.0f} {cpu_us:13.1f}", end="")
+            print(f" {ratio.median:8.2f} {ratio!s:>11}", flush=True)
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """How long one hostile request keeps a broker busy: as many elements as a request may have.
 
 Each row is a request of one connection; ``decode`` is the decoder alone, ``served`` the time
-until the broker has answered it, in which it does nothing else.
+until the broker has answered it, ``turn`` the longest that the event loop did not look at its
+sockets meanwhile: as long everybody else waits.
 
     python benchmarks/hostile_requests.py
 """
@@ -12,7 +13,11 @@ import logging
 import time
 from collections.abc import Iterator
 
+import attrs
 import trio
+import trio.lowlevel
+from loop_probe import LONGEST_TURN_MS, LoopProbe
+from pairs import Effort, Goal, Row, alone
 
 from trio_kafka_net.broker_server import open_broker
 from trio_kafka_net.config import BrokerConfig
@@ -116,32 +121,64 @@ def decode_seconds(message: Message, version: int) -> float:
     return best
 
 
-async def served_seconds(port: int, message: Message, version: int) -> float:
-    """Best of a few answers, from the first byte sent to the last byte received."""
+@attrs.frozen
+class Service:
+    """The best of a few answers to a request, milliseconds."""
+
+    name: str
+    served: float
+    """From the first byte sent to the last byte received."""
+    turn: float
+    """The longest turn of the event loop meanwhile."""
+
+
+async def serve(port: int, message: Message, version: int, probe: LoopProbe) -> Service:
+    """Ask a few times; the client lives in the broker's event loop, and does little there."""
     frame = b"".join(bytes(piece) for piece in encode_request(message, version, 0))
-    best = float("inf")
+    served, turns = [], []
     async with await RawClient.connect("127.0.0.1", port) as client:
         for _ in range(ROUNDS):
+            probe.clear()
             started = time.perf_counter()
             await client.send_frame(frame)
             await client.receive_frame()
-            best = min(best, time.perf_counter() - started)
-    return best
+            served.append((time.perf_counter() - started) * 1e3)
+            await trio.lowlevel.checkpoint()  # the turn is over
+            turns.append(max(probe.turns_ns) / 1e6)
+    return Service(f"{type(message).__name__} v{version}", min(served), min(turns))
 
 
-async def main() -> None:
-    """Print the table."""
+async def services() -> list[Service]:
+    """What each of the requests costs."""
     config = BrokerConfig(listeners=("PLAINTEXT://127.0.0.1:0",), trio_in_memory=True)
-    print(f"{'request':<28}{'decode ms':>10}{'served ms':>10}")
+    probe = LoopProbe()
     async with open_broker(config) as broker:
+        trio.lowlevel.add_instrument(probe)
         port = broker.bound_listeners[0].port
-        for message, version in requests():
-            name = f"{type(message).__name__} v{version}"
-            decoded = decode_seconds(message, version) * 1000
-            served = await served_seconds(port, message, version) * 1000
-            print(f"{name:<28}{decoded:>10.0f}{served:>10.0f}")
+        return [await serve(port, message, version, probe) for message, version in requests()]
+
+
+def rows(effort: Effort) -> Iterator[Row]:
+    """The line of the table that is about the worst request that is let in."""
+    logging.disable()
+    try:
+        worst = max(trio.run(services), key=lambda service: service.turn)
+    finally:
+        logging.disable(logging.NOTSET)
+    what = f"longest turn, {worst.name} as large as let in"
+    goal = Goal(LONGEST_TURN_MS, is_most=True, obstacle="elements")
+    yield alone(what, "ms", [worst.turn], goal)
+
+
+def main() -> None:
+    """Print the table."""
+    print(f"{'request':<28}{'decode ms':>10}{'served ms':>10}{'turn ms':>10}")
+    measured = trio.run(services)
+    for (message, version), service in zip(requests(), measured, strict=True):
+        decoded = decode_seconds(message, version) * 1000
+        print(f"{service.name:<28}{decoded:>10.0f}{service.served:>10.0f}{service.turn:>10.0f}")
 
 
 if __name__ == "__main__":
     logging.disable()
-    trio.run(main)
+    main()

@@ -4,52 +4,56 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import attrs
-from peers import CACHE, HERE
+from peers import CACHE, HERE, Server
 
 SOURCE = HERE / "load.c"
 
 
 @attrs.frozen
 class Figures:
-    """One run; latencies in µs."""
+    """One run; latencies in µs. Neither connecting nor the warm-up is in them."""
 
     rate: float
     """Requests per second."""
     p50: float
     p99: float
     p999: float
-    answered: float
-    """Responses, those of the warm-up included."""
+    cpu_us: float
+    """What all threads of the server worked for a request, the kernel for them included."""
+
+
+NO_ERROR_CODE = -1
 
 
 def run_load(
-    port: int, connections: int, frame: bytes, seconds: float, zero_at: int | None = None
+    server: Server, connections: int, frame: bytes, seconds: float, zero_at: int = NO_ERROR_CODE
 ) -> Figures:
     """Send a frame on each connection, wait for its response, send it again.
 
     Args:
-        port: of 127.0.0.1.
-        connections: how many.
+        server: on this machine, in a process of its own.
+        connections: how many; they are made a few at a time, and all of them work before
+            anything is measured.
         frame: with its size.
         seconds: how long is measured; a fifth of it passes before.
         zero_at: where in the response an error code must be 0.
 
     Raises:
-        RuntimeError: the server refused or closed a connection.
+        OSError: there is no C compiler.
+        RuntimeError: the server refused or closed a connection, or did not answer for 10 s.
     """
     with tempfile.NamedTemporaryFile() as file:
         file.write(frame)
         file.flush()
-        arguments = [port, connections, file.name, seconds]
-        if zero_at is not None:
-            arguments.append(zero_at)
+        arguments = [server.port, server.pid, connections, file.name, seconds, zero_at]
         done = subprocess.run(
-            [_program(), "127.0.0.1", *map(str, arguments)], capture_output=True, text=True
+            [_program(), *map(str, arguments)], capture_output=True, text=True, check=False
         )
     if done.returncode:
         raise RuntimeError(f"load of {connections} connections: {done.stderr.strip()}")
@@ -62,5 +66,7 @@ def _program() -> Path:
     if not program.exists() or SOURCE.stat().st_mtime > program.stat().st_mtime:
         CACHE.mkdir(parents=True, exist_ok=True)
         compiler = os.environ.get("CC", "cc")
+        if shutil.which(compiler) is None:
+            raise OSError(f"the load generator needs a C compiler, {compiler} is none")
         subprocess.run([compiler, "-O2", "-o", str(program), str(SOURCE)], check=True)
     return program

@@ -56,28 +56,29 @@ class Server:
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE_BYTES
 
 
-@functools.cache
 def available() -> tuple[str, ...]:
-    """Install the peers if necessary; the names of those that run here.
+    """Install the peers if necessary; the names of those that run here."""
+    return tuple(name for name in PEERS if name not in unavailable())
 
-    The others are named on standard error, with the reason.
-    """
-    found = []
+
+@functools.cache
+def unavailable() -> dict[str, str]:
+    """{peer that does not run here: why}; it is said on standard error, too."""
+    reasons = {}
     for name in PEERS:
         try:
             command(name, 0, "")
-        except (OSError, subprocess.CalledProcessError) as error:
+        except OSError as error:
+            reasons[name] = str(error)
             print(f"without {name}: {error}", file=sys.stderr)
-        else:
-            found.append(name)
-    return tuple(found)
+    return reasons
 
 
 def command(name: str, port: int, directory: str) -> list[str]:
     """What starts a broker on a port, with its files in a directory.
 
     Raises:
-        OSError, subprocess.CalledProcessError: it cannot be had here.
+        OSError: it cannot be had here; the text says why.
     """
     address = f"tcp://127.0.0.1:{port}"
     match name:
@@ -85,7 +86,6 @@ def command(name: str, port: int, directory: str) -> list[str]:
             return [
                 *(sys.executable, "-m", "trio_kafka_net", "broker", "--in-memory"),
                 *("--listener", f"PLAINTEXT://127.0.0.1:{port}"),
-                *("--override", "socket.listen.backlog.size=1024"),
                 *("--override", "group.initial.rebalance.delay.ms=0"),
             ]
         case "tansu":
@@ -150,9 +150,13 @@ def _packages(name: str) -> Path:
     home = CACHE / name
     if not (home / WHEELS[name]).exists():
         shutil.rmtree(home, ignore_errors=True)
-        subprocess.run([_python(name), "-m", "venv", str(home)], check=True)
+        python = _python(name)
         pip = [str(home / "bin/python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "install", WHEELS[name]], check=True)
+        try:
+            subprocess.run([python, "-m", "venv", str(home)], check=True)
+            subprocess.run([*pip, "install", "--retries", "1", WHEELS[name]], check=True)
+        except subprocess.CalledProcessError:
+            raise OSError(f"{WHEELS[name]} cannot be installed") from None
         (home / WHEELS[name]).touch()
     return next(home.glob("lib/python*/site-packages"))
 
@@ -179,9 +183,14 @@ def _kfake() -> Path:
     if not program.exists() or any(
         source.stat().st_mtime > program.stat().st_mtime for source in sources
     ):
+        if shutil.which("go") is None:
+            raise OSError("kfake needs Go")
         CACHE.mkdir(parents=True, exist_ok=True)
         build = ["go", "build", "-o", str(program), "."]
-        subprocess.run(build, check=True, cwd=HERE / "kfake", stdout=subprocess.DEVNULL)
+        try:
+            subprocess.run(build, check=True, cwd=HERE / "kfake", stdout=subprocess.DEVNULL)
+        except subprocess.CalledProcessError:
+            raise OSError("kfake cannot be built") from None
     return program
 
 

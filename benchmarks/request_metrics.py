@@ -10,19 +10,18 @@ processor time, which says more on a machine that is shared.
 from __future__ import annotations
 
 import argparse
-import os
 import platform
 import random
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from timeit import repeat
 from types import SimpleNamespace
 
 import trio
 from load import run_load
+from peers import Server
 
 from trio_kafka_net.config import ListenerConfig
 from trio_kafka_net.metrics import names
@@ -115,12 +114,6 @@ def serve(kind: str) -> None:
     trio.run(main)
 
 
-def processor_seconds(pid: int) -> float:
-    """What a process has used so far, in user and system mode."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def measure(kind: str, connections: int, seconds: float) -> tuple[float, float]:
     """Requests per second of one run, 100 bytes each, and processor time of each in µs."""
     process = subprocess.Popen(
@@ -128,11 +121,9 @@ def measure(kind: str, connections: int, seconds: float) -> tuple[float, float]:
     )
     try:
         assert process.stdout is not None
-        port = int(process.stdout.readline())
-        before = processor_seconds(process.pid)
-        found = run_load(port, connections, FRAME, seconds)
-        used = processor_seconds(process.pid) - before
-        return found.rate, used / found.answered * 1e6
+        server = Server(kind, int(process.stdout.readline()), process.pid)
+        found = run_load(server, connections, FRAME, seconds)
+        return found.rate, found.cpu_us
     finally:
         process.kill()
         process.wait()
