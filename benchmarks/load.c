@@ -15,7 +15,8 @@
  * 3. Measure, for SECONDS.
  *
  * Prints of the third: requests per second, the latency quantiles p50, p99 and p99.9 in microseconds,
- * and what the server's process worked for a request, microseconds of all of its threads.
+ * and what the server's process worked for a request, microseconds of all of its threads. Then the
+ * connections stay open until standard input ends.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -211,5 +212,7 @@ int main(int argc, char **argv) {
     printf("%.1f %.1f %.1f %.1f %.2f\n", requests / took, latencies[requests / 2] * 1e6,
            latencies[(size_t)(requests * 0.99)] * 1e6, latencies[(size_t)(requests * 0.999)] * 1e6,
            work / requests * 1e6);
+    fflush(stdout);
+    while (getchar() != EOF) continue;
     return 0;
 }

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -48,16 +50,33 @@ def run_load(
         OSError: there is no C compiler.
         RuntimeError: the server refused or closed a connection, or did not answer for 10 s.
     """
+    with load_held(server, connections, frame, seconds, zero_at) as figures:
+        return figures
+
+
+@contextmanager
+def load_held(
+    server: Server, connections: int, frame: bytes, seconds: float, zero_at: int = NO_ERROR_CODE
+) -> Iterator[Figures]:
+    """``run_load``, with all connections still open in the context, and silent."""
     with tempfile.NamedTemporaryFile() as file:
         file.write(frame)
         file.flush()
         arguments = [server.port, server.pid, connections, file.name, seconds, zero_at]
-        done = subprocess.run(
-            [_program(), *map(str, arguments)], capture_output=True, text=True, check=False
-        )
-    if done.returncode:
-        raise RuntimeError(f"load of {connections} connections: {done.stderr.strip()}")
-    return Figures(*map(float, done.stdout.split()))
+        with subprocess.Popen(
+            [_program(), *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            figures = process.stdout.readline().split()
+            if figures:
+                yield Figures(*map(float, figures))
+            _, complaint = process.communicate()
+    if not figures:
+        raise RuntimeError(f"load of {connections} connections: {complaint.strip()}")
 
 
 @functools.cache

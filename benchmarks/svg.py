@@ -1,6 +1,7 @@
 """Curves as SVG, without a plotting library: logarithmic axes, a line per series, a legend.
 
-Drawn on white, whatever the page is like; nothing is scripted or linked.
+A white card with a thin edge, so that it can be read on a dark page as well; nothing is scripted
+or linked.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-WIDTH, HEIGHT = 640, 360
-LEFT, RIGHT, TOP, BOTTOM = 64, 150, 36, 48
+WIDTH, HEIGHT = 720, 360
+LEFT, RIGHT, TOP, BOTTOM = 80, 196, 44, 56
 COLOURS = ("#3b82c4", "#d9822b", "#4a9d5b", "#b04a8f", "#8a7a3d")
 
 Series = Mapping[str, Iterable[tuple[float, float]]]
@@ -26,10 +27,11 @@ def curves(path: Path, title: str, x_label: str, y_label: str, series: Series) -
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="sans-serif" font-size="12">',
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
-        _text(LEFT, 20, title, weight="bold"),
-        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x_label, anchor="middle"),
-        _text(LEFT - 56, TOP - 8, y_label),
+        f'<rect x="0.5" y="0.5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="6" fill="#ffffff" '
+        'stroke="#d0d0d0"/>',
+        _text(LEFT, 26, title, weight="bold"),
+        _text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 16, x_label, anchor="middle"),
+        _upward(22, (TOP + HEIGHT - BOTTOM) / 2, y_label),
     ]
     for value in x_axis.ticks():
         x = x_axis.place(value)
@@ -81,6 +83,13 @@ def _line(x1: float, y1: float, x2: float, y2: float) -> str:
     return (
         f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
         'stroke="#d0d0d0" stroke-width="1"/>'
+    )
+
+
+def _upward(x: float, y: float, text: str) -> str:
+    """Beside an axis; the coordinates are of its middle."""
+    return (
+        f'<g transform="translate({x:.1f} {y:.1f}) rotate(-90)">{_text(0, 0, text, "middle")}</g>'
     )
 
 
