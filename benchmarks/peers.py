@@ -197,7 +197,7 @@ def _kfake() -> Path:
 def versions() -> str:
     """One line with the versions of the peers that run here."""
     named = {**WHEELS, "kfake": f"kfake of {_kfake_version()}"}
-    return ", ".join(named[name].replace("==", " ") for name in available())
+    return ", ".join(named[name].replace("==", " ") for name in available()) or "none"
 
 
 def _kfake_version() -> str:

@@ -24,6 +24,7 @@ import os
 import resource
 import statistics
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -52,7 +53,7 @@ class Cost:
     kib: float
     """Resident memory that they add to a broker."""
     files: float
-    """Descriptors that they add."""
+    """Open files that they add."""
 
 
 @attrs.frozen
@@ -62,16 +63,22 @@ class Weight:
     kib: float
     """Resident memory."""
     files: int
-    """Open descriptors."""
+    """Open files; sockets are not among them."""
 
     @classmethod
     def of(cls, server: peers.Server) -> Weight:
         """At this moment."""
-        files = len(os.listdir(f"/proc/{server.pid}/fd"))
-        return cls(server.resident_bytes() / 1024, files)
+        return cls(server.resident_bytes() / 1024, sum(_open_files(server.pid)))
 
     def __sub__(self, before: Weight) -> Weight:
         return Weight(self.kib - before.kib, self.files - before.files)
+
+
+def _open_files(pid: int) -> Iterator[bool]:
+    """For each descriptor whether it is a file."""
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            yield descriptor.readlink().is_absolute()
 
 
 @attrs.frozen
