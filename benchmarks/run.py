@@ -69,7 +69,7 @@ class Table:
         except Exception as error:
             traceback.print_exc()
             self.failed.append(name)
-            self.add(f"# {name} was not measured: {error}")
+            self.add(f"# {name} was not measured: {str(error) or type(error).__name__}")
 
 
 def beside_neighbours(rows: Iterator[Row]) -> Iterator[tuple[Row, Neighbours | None]]:

@@ -70,9 +70,16 @@ def test_a_row_says_what_the_servers_worked():
 
 def test_an_absent_peer_has_a_row_and_no_goal():
     results = alternately(["ours"], 1, lambda name: 1.0, {"kfake": "needs Go"})
-    (row,) = against_peers("echo", "req/s", results, float, {"kfake": Goal(1.0)})
+    _, row = against_peers("echo", "req/s", results, float, {"kfake": Goal(1.0)})
     assert str(row).split() == ["echo", "kfake", "not", "measured:", "needs", "Go"]
     assert row.is_reached
+
+
+def test_without_any_peer_our_figures_remain():
+    results = alternately(["ours"], 1, lambda name: 7.0, {"kfake": "needs Go"})
+    first, second = against_peers("echo", "req/s", results, float, {"kfake": Goal(1.0)})
+    assert (first.ours, first.verdict) == (7.0, "–")
+    assert second.absent == "needs Go"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 
 import peers
@@ -42,3 +43,35 @@ def test_ours_is_always_there():
 def test_no_other_broker_is_known():
     with pytest.raises(ValueError, match="no such broker: redpanda"):
         peers.command("redpanda", 9092, "/data")
+
+
+def test_a_port_is_free_and_none_that_clients_get():
+    first = int(peers.LOCAL_PORTS.read_text().split()[0])
+    port = peers._free_port()
+    assert peers.FIRST_PORT <= port < first
+
+
+def test_a_broker_that_ended_while_somebody_else_listens(monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        monkeypatch.setattr(peers, "_free_port", lambda: port)
+        monkeypatch.setattr(peers, "command", lambda *arguments: ["true"])
+        monkeypatch.setattr(peers.subprocess, "Popen", Ended)
+        with pytest.raises(RuntimeError, match="somebody else listens"), peers.running("ours"):
+            pass
+
+
+class Ended:
+    """A process that could not bind its port."""
+
+    def __init__(self, args, **options):
+        self.args, self.pid = args, 0
+
+    def poll(self):
+        return 98
+
+    def terminate(self):
+        pass
+
+    def wait(self, timeout=None):
+        return 98
