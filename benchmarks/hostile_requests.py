@@ -1,8 +1,8 @@
 """How long one hostile request keeps a broker busy: as many elements as a request may have.
 
 Each row is a request of one connection; ``decode`` is the decoder alone, ``served`` the time
-until the broker has answered it, ``turn`` the longest that the event loop did not look at its
-sockets meanwhile: as long everybody else waits.
+until the broker has answered it, ``turn`` the longest that the event loop worked meanwhile without
+a look at its sockets: as long, at least, everybody else waits.
 
     python benchmarks/hostile_requests.py
 """
@@ -129,7 +129,7 @@ class Service:
     served: float
     """From the first byte sent to the last byte received."""
     turn: float
-    """The longest turn of the event loop meanwhile."""
+    """What the event loop's thread worked in its longest turn meanwhile."""
 
 
 async def serve(port: int, message: Message, version: int, probe: LoopProbe) -> Service:
@@ -144,7 +144,7 @@ async def serve(port: int, message: Message, version: int, probe: LoopProbe) -> 
             await client.receive_frame()
             served.append((time.perf_counter() - started) * 1e3)
             await trio.lowlevel.checkpoint()  # the turn is over
-            turns.append(max(probe.turns_ns) / 1e6)
+            turns.append(max(probe.cpu_ns) / 1e6)
     return Service(f"{type(message).__name__} v{version}", min(served), min(turns))
 
 
@@ -165,7 +165,7 @@ def rows(effort: Effort) -> Iterator[Row]:
         worst = max(trio.run(services), key=lambda service: service.turn)
     finally:
         logging.disable(logging.NOTSET)
-    what = f"longest turn, largest {worst.name.partition(' ')[0]}"
+    what = f"work in a turn, largest {worst.name.partition(' ')[0]}"
     goal = Goal(LONGEST_TURN_MS, is_most=True, obstacle="elements")
     yield alone(what, "ms", [worst.turn], goal)
 
