@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import attrs
-
-OURS = "ours"
+from peers import OURS
 
 T = TypeVar("T")
 
