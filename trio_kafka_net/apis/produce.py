@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from trio_kafka_net.broker.log.cleaner import Pace
 from trio_kafka_net.broker.log.log_validator import check_keys
+from trio_kafka_net.broker.log.pace import Pace
 from trio_kafka_net.broker.metadata_cache import INTERNAL_TOPICS
 from trio_kafka_net.broker.partition import ACKS_ALL, Partition
 from trio_kafka_net.errors import (
