@@ -156,13 +156,17 @@ class _KeyCheck:
             self.failure = error
 
     def raise_failure(self) -> None:
-        """Refuse the batch if it has to be.
+        """Refuse the batch if it has to be; once.
 
         Raises:
             KafkaError, StorageError: why.
         """
-        if self.failure is not None:
-            raise self.failure
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # its traceback keeps this frame, which must not keep it in turn
 
 
 def _key_check(partition: Partition, records: memoryview) -> _KeyCheck | None:

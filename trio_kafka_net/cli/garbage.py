@@ -24,7 +24,7 @@ from typing import Self
 
 _FULL_AFTER = 4
 """Collections of the middle generation between two full ones; Python's own default is 10."""
-LEAST_FROZEN = 250_000
+LEAST_FROZEN = 500_000
 """Objects that may be frozen before everything is looked at again; a start leaves 40,000."""
 
 
