@@ -67,5 +67,4 @@ class ShortCollections:
         if self._collected in gc.callbacks:
             gc.callbacks.remove(self._collected)
         gc.set_threshold(*self._threshold)
-        gc.unfreeze()
-        gc.enable()
+        gc.enable()  # but nothing thaws: the process is about to end, and would only look once more
