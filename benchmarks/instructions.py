@@ -5,6 +5,9 @@
     python benchmarks/instructions.py --update    and make it the baseline
 
 A broker, an echo server and their client run in one thread under ``valgrind --tool=callgrind``.
+A cold start is the whole process of the command line, from its first instruction over its first
+Metadata answer to its end, with byte code in place.
+
 Everything that varies is held still: trio's clock stands, its scheduler does not shuffle, the
 performance counter goes up by a microsecond each time it is read, hashes have a fixed seed, the
 client sends on all its connections and reads from all. So a request costs the same number of
@@ -27,6 +30,7 @@ import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -41,6 +45,8 @@ ROUNDS = 20
 CONNECTIONS = 20
 SEGMENTS = ("reference", "echo", "metadata", "produce", "fetch", "produce alone")
 """What is counted, in this order; the last on one connection."""
+COLD_START = "cold start"
+"""Counted in a process of its own, in thousands of units."""
 
 
 # -- what is counted, under valgrind -------------------------------------------------------------
@@ -77,8 +83,6 @@ def reference() -> None:
 
 async def converse(port: int, frame: bytes, connections: int) -> None:
     """Warm up, then a segment of ROUNDS × CONNECTIONS requests."""
-    import socket
-
     import trio
 
     clients = []
@@ -170,6 +174,38 @@ def measure() -> dict[str, float]:
     }
 
 
+def measure_start() -> float:
+    """Thousands of instructions of a start, a Metadata answer, and a stop."""
+    with tempfile.TemporaryDirectory() as directory:
+        out = Path(directory, "out")
+        valgrind = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
+        _start_once([])  # writes byte code
+        _start_once(valgrind)
+        return _total(out) / 1000
+
+
+def _start_once(runner: list[str]) -> None:
+    import frames
+
+    from trio_kafka_net.protocol.messages import MetadataRequest
+
+    command = [*runner, sys.executable, "-m", "trio_kafka_net", "broker", "--in-memory"]
+    command += ["--metrics", "127.0.0.1:0", "--listener", "PLAINTEXT://127.0.0.1:0"]
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": ""}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline().rpartition(":")[2].split()[0])
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(frames.a_frame(MetadataRequest(topics=None), 12))
+                size = int.from_bytes(client.recv(4, socket.MSG_WAITALL), "big")
+                client.recv(size, socket.MSG_WAITALL)
+        finally:
+            process.terminate()
+
+
 def _total(dump: Path) -> int:
     for line in dump.read_text().splitlines():
         if line.startswith(("totals:", "summary:")):
@@ -180,7 +216,7 @@ def _total(dump: Path) -> int:
 def in_units(counts: dict[str, float]) -> dict[str, float]:
     """The figures divided by the reference's."""
     reference = counts["reference"] / 5
-    return {name: round(counts[name] / reference, 2) for name in SEGMENTS[1:]}
+    return {name: round(counts[name] / reference, 2) for name in (*SEGMENTS[1:], COLD_START)}
 
 
 def main() -> None:
@@ -195,7 +231,7 @@ def main() -> None:
         return
     if shutil.which("valgrind") is None:
         raise SystemExit("valgrind is not installed")
-    counts = measure()
+    counts = {**measure(), COLD_START: measure_start()}
     units = in_units(counts)
     baselines: dict[str, dict[str, float]] = json.loads(BASELINE.read_text())
     version, baseline, tolerance = find_baseline(baselines)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_kafka_net.errors import CorruptRecordError
-from trio_kafka_net.protocol.compression import XERIAL_HEADER, Compression, compress, decompress
+from trio_kafka_net.protocol.compression import Compression, compress, decompress
+from trio_kafka_net.protocol.compression_codecs import XERIAL_HEADER
 
 CODECS = [codec for codec in Compression if codec is not Compression.NONE]
 

@@ -254,7 +254,10 @@ class ApiDispatcher:
             LocalProtocolError: the API has no place for an error.
         """
         if isinstance(error, CloseConnection | FatalExitError | MemoryError):
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback keeps this frame, which must not keep it in turn
         code, text = ErrorCode.UNKNOWN_SERVER_ERROR, None
         if isinstance(error, KafkaError):
             code, text = error_code_of(error), error.message

@@ -31,8 +31,8 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from trio_kafka_net.broker.log.cleaner import Pace
 from trio_kafka_net.broker.log.log_validator import check_keys
+from trio_kafka_net.broker.log.pace import Pace
 from trio_kafka_net.broker.metadata_cache import INTERNAL_TOPICS
 from trio_kafka_net.broker.partition import ACKS_ALL, Partition
 from trio_kafka_net.errors import (
@@ -156,13 +156,17 @@ class _KeyCheck:
             self.failure = error
 
     def raise_failure(self) -> None:
-        """Refuse the batch if it has to be.
+        """Refuse the batch if it has to be; once.
 
         Raises:
             KafkaError, StorageError: why.
         """
-        if self.failure is not None:
-            raise self.failure
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            try:
+                raise failure
+            finally:
+                del failure  # its traceback keeps this frame, which must not keep it in turn
 
 
 def _key_check(partition: Partition, records: memoryview) -> _KeyCheck | None:

@@ -412,7 +412,10 @@ class Controller:
             failure = self._delete_logs(topic)
             state.deleting = {key: each for key, each in state.deleting.items() if key != name}
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # its traceback keeps this frame, which must not keep it in turn
         log.info("deleted topic %s", name)
 
     def _check_counts(self, partitions: int | None, replication_factor: int | None) -> int:

@@ -7,7 +7,6 @@ it short.
 
 from __future__ import annotations
 
-import gc
 import logging
 import signal
 import sys
@@ -18,6 +17,7 @@ import attrs
 import click
 import trio
 
+from trio_kafka_net.cli.garbage import ShortCollections
 from trio_kafka_net.cli.stop_signals import stop_signals
 from trio_kafka_net.cli.watch import can_watch, watch
 from trio_kafka_net.config import BrokerConfig, Endpoint, read_properties
@@ -186,14 +186,12 @@ async def run_broker(config: BrokerConfig, brokers: int = 1, monitor: bool = Fal
 
     Cancellation: cuts requests in hand short; nothing acknowledged is lost.
     """
-    with trio.open_signal_receiver(*stop_signals()) as signals:
+    with ShortCollections() as collections, trio.open_signal_receiver(*stop_signals()) as signals:
         async with trio.open_nursery() as nursery:
             stop = _StopOnSignal(nursery.cancel_scope)
             nursery.start_soon(stop.run, signals)
             stop.broker = await nursery.start(_serve, config, brokers, nursery.cancel_scope)
-            # What there is now stays to the end: modules, classes, codecs, 40,000 objects. To look
-            # through them again and again would stop the event loop for 30 ms each time.
-            gc.freeze()
+            collections.settle()
             announce(stop.broker.bound_listeners)
             if monitor:
                 await watch(cast("Broker", stop.broker))

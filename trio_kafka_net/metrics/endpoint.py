@@ -1,9 +1,10 @@
 """The HTTP endpoint of a broker: its figures for Prometheus, documents for the monitor.
 
-One client is one task; ``h11`` reads and writes HTTP/1.1. What a client can take is bounded: four
-of them at a time (a fifth is told so at once), 64 KiB of header, 2 s from the first byte of a
-request to its last, 5 s to read an answer, 15 s between two requests. Only GET, without a body;
-whatever is wrong is answered with a JSON document and the end of the connection.
+One client is one task; ``h11`` reads and writes HTTP/1.1, in ``http_exchange``, imported with the
+first client: a broker that nobody looks at need not know HTTP. What a client can take is
+bounded: four of them at a time (a fifth is told so at once), 64 KiB of header, 2 s from the first
+byte of a request to its last, 5 s to read an answer, 15 s between two requests. Only GET, without a
+body; whatever is wrong is answered with a JSON document and the end of the connection.
 
 A failure in here ends a connection, never the broker.
 """
@@ -16,10 +17,9 @@ import logging
 import socket
 from typing import Final
 
-import h11
 import trio
 
-from .routes import Answer, Observed, RefusedError, answer, check_host, error_answer
+from .routes import Observed, error_answer
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ ANSWER_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 15.0
 """Between two requests of a client."""
 
-_RECEIVE_BYTES = 16 * 1024
+RECEIVE_BYTES: Final = 16 * 1024
+"""What is read at once."""
 _BACKLOG = 64
 
 
@@ -89,11 +90,13 @@ class MetricsEndpoint:
 
         Cancellation: an answer in progress is cut.
         """
+        from .http_exchange import serve_requests
+
         try:
             if self._clients < MAX_CLIENTS:
                 self._clients += 1
                 try:
-                    await self._serve_requests(stream)
+                    await serve_requests(stream, self._observed, is_loopback=self._is_loopback)
                 finally:
                     self._clients -= 1
             elif self._refused < MAX_REFUSED:
@@ -109,131 +112,6 @@ class MetricsEndpoint:
         finally:
             await trio.aclose_forcefully(stream)
 
-    async def _serve_requests(self, stream: trio.abc.HalfCloseableStream) -> None:
-        http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEADER_BYTES)
-        idle_seconds = REQUEST_SECONDS
-        while await _wait_for_bytes(http, stream, idle_seconds):
-            idle_seconds = IDLE_SECONDS
-            request: h11.Request | None = None
-            try:
-                request = await _read_request(http, stream)
-                if request is None:
-                    return
-                found = await answer(self._observed, self._target(request))
-                is_over = False
-            except RefusedError as refused:
-                found, is_over = error_answer(refused.status, str(refused)), True
-            has_body = request is None or request.method != b"HEAD"
-            await _send(http, stream, found, is_over=is_over, has_body=has_body)
-            if is_over or http.our_state is not h11.DONE or http.their_state is not h11.DONE:
-                return
-            http.start_next_cycle()
-
-    def _target(self, request: h11.Request) -> str:
-        """Path and query of a request that may be answered.
-
-        Raises:
-            RefusedError: it may not.
-        """
-        if request.method != b"GET":
-            raise RefusedError(405, "only GET is served")
-        if self._is_loopback:
-            hosts = [value for name, value in request.headers if name == b"host"]
-            if hosts:  # HTTP/1.0 has none; no browser speaks it
-                check_host(hosts[0].decode("latin-1"))
-        return request.target.decode("latin-1")
-
-
-async def _wait_for_bytes(
-    http: h11.Connection, stream: trio.abc.HalfCloseableStream, seconds: float
-) -> bool:
-    """Wait for the beginning of a request; False if none comes."""
-    if http.trailing_data[0]:
-        return True
-    with trio.move_on_after(seconds):
-        data = await stream.receive_some(_RECEIVE_BYTES)
-        if data:
-            http.receive_data(bytes(data))
-            return True
-    return False
-
-
-async def _read_request(
-    http: h11.Connection, stream: trio.abc.HalfCloseableStream
-) -> h11.Request | None:
-    """Read a request to its end; None if the client closes before.
-
-    Raises:
-        RefusedError: it is none, too slow, too large, or has a body.
-    """
-    request: h11.Request | None = None
-    with trio.move_on_after(REQUEST_SECONDS):
-        while True:
-            event = await _next_event(http, stream)
-            if isinstance(event, h11.Request):
-                request = event
-            elif isinstance(event, h11.EndOfMessage):
-                return request
-            elif isinstance(event, h11.Data):
-                raise RefusedError(400, "a request has no body here")
-            else:
-                return None
-    raise RefusedError(408, f"a request may take {REQUEST_SECONDS:g} s")
-
-
-async def _next_event(http: h11.Connection, stream: trio.abc.HalfCloseableStream) -> object:
-    while True:
-        try:
-            event = http.next_event()
-        except h11.RemoteProtocolError as error:
-            status = 431 if error.error_status_hint == 431 else 400
-            raise RefusedError(status, f"not HTTP as it should be: {error}") from error
-        if event is not h11.NEED_DATA:
-            return event
-        http.receive_data(bytes(await stream.receive_some(_RECEIVE_BYTES)))
-
-
-async def _send(
-    http: h11.Connection,
-    stream: trio.abc.HalfCloseableStream,
-    found: Answer,
-    *,
-    is_over: bool,
-    has_body: bool,
-) -> None:
-    headers = [
-        ("Content-Type", found.content_type),
-        ("Content-Length", str(len(found.body))),
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-    ]
-    if found.status == 405:
-        headers.append(("Allow", "GET"))
-    if is_over:
-        headers.append(("Connection", "close"))
-    if http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
-        return  # it broke in a way that allows no answer
-    response = h11.Response(status_code=found.status, headers=headers)
-    data = http.send(response) or b""
-    if has_body:
-        data += http.send(h11.Data(data=found.body)) or b""
-    data += http.send(h11.EndOfMessage()) or b""
-    with trio.fail_after(ANSWER_SECONDS):
-        await stream.send_all(data)
-        if is_over:
-            await _let_read(stream)
-
-
-async def _let_read(stream: trio.abc.HalfCloseableStream) -> None:
-    """Let the client read the last answer: closing with unread bytes would destroy it."""
-    try:
-        await stream.send_eof()
-        for _ in range(MAX_HEADER_BYTES // _RECEIVE_BYTES):
-            if not await stream.receive_some(_RECEIVE_BYTES):
-                return
-    except trio.BrokenResourceError:
-        return
-
 
 async def _refuse(stream: trio.abc.HalfCloseableStream) -> None:
     body = error_answer(503, f"{MAX_CLIENTS} clients are served already").body
@@ -243,7 +121,21 @@ async def _refuse(stream: trio.abc.HalfCloseableStream) -> None:
     )
     with trio.fail_after(REQUEST_SECONDS):
         await stream.send_all(head.encode() + body)
-        await _let_read(stream)
+        await let_read(stream)
+
+
+async def let_read(stream: trio.abc.HalfCloseableStream) -> None:
+    """Let the client read the last answer: closing with unread bytes would destroy it.
+
+    Cancellation: safe.
+    """
+    try:
+        await stream.send_eof()
+        for _ in range(MAX_HEADER_BYTES // RECEIVE_BYTES):
+            if not await stream.receive_some(RECEIVE_BYTES):
+                return
+    except trio.BrokenResourceError:
+        return
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -6,7 +6,6 @@ is copied first, and may be gone when its turn comes.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 from collections import Counter
@@ -155,6 +154,9 @@ def disk_families(broker: LocalBroker) -> Iterator[Family]:
 
 def build_info(broker: LocalBroker) -> Family:
     """What runs here."""
+    # Imported here: it brings mail parsers and archives along, of no use before the first scrape.
+    import importlib.metadata
+
     try:
         version = importlib.metadata.version("trio-kafka-net")
     except importlib.metadata.PackageNotFoundError:

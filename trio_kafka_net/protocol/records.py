@@ -29,9 +29,9 @@ import struct
 from collections.abc import Iterable, Iterator
 
 import attrs
-from crc32c import crc32c
 
 from trio_kafka_net.errors import CorruptRecordError, KafkaError, RecordTooLargeError
+from trio_kafka_net.protocol.checksum import crc32c
 from trio_kafka_net.protocol.compression import Buffer, Compression, compress, decompress
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.record_codec import Record as Record

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from trio_kafka_net.broker.log.cleaner import Pace, SegmentFiles, group_segments
+from trio_kafka_net.broker.log.cleaner import SegmentFiles, group_segments
 from trio_kafka_net.broker.log.log_config import LogConfig
 from trio_kafka_net.broker.log.offset_map import ENTRY_BYTES, OffsetMap
+from trio_kafka_net.broker.log.pace import Pace
 
 
 def test_the_map_knows_the_last_offset_of_each_key():

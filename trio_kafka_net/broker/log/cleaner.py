@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -41,6 +40,7 @@ from trio_kafka_net.broker.log.index import MAX_RELATIVE_OFFSET
 from trio_kafka_net.broker.log.log_config import LogConfig
 from trio_kafka_net.broker.log.log_loader import SNAPSHOT_SUFFIX
 from trio_kafka_net.broker.log.offset_map import OffsetMap
+from trio_kafka_net.broker.log.pace import Pace
 from trio_kafka_net.broker.log.segment import (
     CLEANED_STAGE,
     LOG_SUFFIX,
@@ -54,14 +54,8 @@ from trio_kafka_net.errors import CorruptRecordError
 from trio_kafka_net.protocol.record_filter import filter_batch, iter_keys
 from trio_kafka_net.protocol.records import RecordBatch
 
-_SLICE_SECONDS = 0.001
-"""How long the interpreter is held at a stretch; what the event loop may have to wait for it."""
-_NAP_SECONDS = 0.1
-"""Longest sleep; a stop waits for it."""
 _ABORT = b"\0\0"
 """Type in the key of a transaction marker, after the version."""
-_RECORDS_PER_LOOK = 64
-"""Records between two looks at the clock; together well below a slice."""
 
 
 @attrs.frozen
@@ -101,61 +95,6 @@ class CleanerStatistics:
     records_read: int = 0
     """By the second part, in batches that had to be looked into."""
     records_removed: int = 0
-
-
-class Pace:
-    """Lets the event loop have the interpreter, and keeps to a byte rate."""
-
-    def __init__(
-        self,
-        check: Callable[[], None] = lambda: None,
-        *,
-        bytes_per_second: float = float("inf"),
-        sleep: Callable[[float], None] = time.sleep,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
-        """Begin a slice.
-
-        Args:
-            check: called between slices; what it raises ends the work.
-            bytes_per_second: how much may be read and written.
-            sleep: takes seconds.
-            clock: seconds.
-        """
-        self._check = check
-        self._bytes_per_second = bytes_per_second
-        self._sleep = sleep
-        self._clock = clock
-        self._slice_began = clock()
-        self._records = 0
-        self._bytes = 0
-
-    def record(self) -> None:
-        """Count one record that was looked at."""
-        self._records += 1
-        if self._records >= _RECORDS_PER_LOOK:
-            self._records = 0
-            self.bytes(0)
-
-    def bytes(self, count: int) -> None:
-        """Count bytes that were read or written; sleeps when a slice is over.
-
-        Raises:
-            whatever ``check`` raises.
-        """
-        self._bytes += count
-        worked = self._clock() - self._slice_began
-        due = self._bytes / self._bytes_per_second
-        if worked < _SLICE_SECONDS and due - worked < _SLICE_SECONDS:
-            return
-        # As long as it worked, so that the event loop has at least half of the interpreter.
-        rest = max(worked, due - worked)
-        while rest > 0:
-            self._check()
-            self._sleep(min(rest, _NAP_SECONDS))
-            rest -= _NAP_SECONDS
-        self._bytes = 0
-        self._slice_began = self._clock()
 
 
 class Cleaner:

@@ -7,29 +7,39 @@ new one waits until it is done::
     with log.file_users:
         log.check_online()      # a deleted log is not
         ...
+
+There is one of these for each partition, so it is small: one lock, held for an instant, guards the
+counts of all of them, and what to wait on is made when somebody waits.
 """
 
 from __future__ import annotations
 
 import threading
+from typing import ClassVar
 
 
 class FileUsers:
     """Counts the threads inside its ``with`` blocks."""
 
+    __slots__ = ("_count", "_idle")
+
+    _counting: ClassVar = threading.Lock()
+
     def __init__(self) -> None:
         """Begin with nobody."""
         self._count = 0
-        self._changed = threading.Condition()
+        self._idle: threading.Event | None = None
 
     def __enter__(self) -> None:
-        with self._changed:
+        with self._counting:
             self._count += 1
 
     def __exit__(self, *_: object) -> None:
-        with self._changed:
+        with self._counting:
             self._count -= 1
-            self._changed.notify_all()
+            if self._count == 0 and self._idle is not None:
+                self._idle.set()
+                self._idle = None
 
     @property
     def is_busy(self) -> bool:
@@ -38,5 +48,11 @@ class FileUsers:
 
     def wait(self) -> None:
         """Wait until no thread is at work; blocks, for a worker thread."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._count == 0)
+        while True:
+            with self._counting:
+                if self._count == 0:
+                    return
+                if self._idle is None:
+                    self._idle = threading.Event()
+                idle = self._idle
+            idle.wait()

@@ -22,23 +22,26 @@ _epoch = itemgetter(0)
 class LeaderEpochCache:
     """(epoch, first offset) pairs of one log, both strictly increasing."""
 
+    __slots__ = ("_entries", "is_dirty", "latest_epoch")
+
     def __init__(self, entries: Iterable[tuple[int, int]] = ()) -> None:
         """Begin with what a checkpoint file held."""
-        self._entries: list[tuple[int, int]] = []
+        # No list: what cannot change, and holds only numbers, is nothing to a garbage collector.
+        self._entries: tuple[tuple[int, int], ...] = ()
         self.latest_epoch = UNDEFINED_EPOCH
         """The last epoch, or -1."""
         self.is_dirty = False
         """Whether it changed since ``take_entries``."""
-        self._keep(list(entries))
+        self._keep(entries)
 
-    def _keep(self, entries: list[tuple[int, int]]) -> None:
-        self._entries = entries
-        self.latest_epoch = entries[-1][0] if entries else UNDEFINED_EPOCH
+    def _keep(self, entries: Iterable[tuple[int, int]]) -> None:
+        self._entries = tuple(entries)
+        self.latest_epoch = self._entries[-1][0] if self._entries else UNDEFINED_EPOCH
 
     @property
     def entries(self) -> tuple[tuple[int, int], ...]:
         """All pairs, oldest first."""
-        return tuple(self._entries)
+        return self._entries
 
     def take_entries(self) -> tuple[tuple[int, int], ...]:
         """All pairs, for whoever writes them to a file now."""
@@ -53,9 +56,8 @@ class LeaderEpochCache:
         if epoch <= self.latest_epoch:
             return
         # An epoch that appended nothing would share its offset with the next one.
-        while self._entries and self._entries[-1][1] >= first_offset:
-            self._entries.pop()
-        self._keep([*self._entries, (epoch, first_offset)])
+        kept = (entry for entry in self._entries if entry[1] < first_offset)
+        self._keep((*kept, (epoch, first_offset)))
         self.is_dirty = True
 
     def end_offset_for(self, epoch: int, log_end_offset: int) -> tuple[int, int]:
@@ -88,7 +90,7 @@ class LeaderEpochCache:
     def truncate_from_end(self, end_offset: int) -> None:
         """Forget the epochs that began at or after ``end_offset``."""
         if self._entries and self._entries[-1][1] >= end_offset:
-            self._keep([entry for entry in self._entries if entry[1] < end_offset])
+            self._keep(entry for entry in self._entries if entry[1] < end_offset)
             self.is_dirty = True
 
     def truncate_from_start(self, start_offset: int) -> None:

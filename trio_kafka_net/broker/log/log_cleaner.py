@@ -26,18 +26,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import attrs
 import trio
 
 from trio_kafka_net.broker.log.checkpoints import TopicPartition
-from trio_kafka_net.broker.log.cleaner import Cleaner, LogToClean, Pace, SegmentFiles
 from trio_kafka_net.broker.log.log_config import INT64_MAX
+from trio_kafka_net.broker.log.pace import Pace
 from trio_kafka_net.broker.log.segment import LogSegment
 from trio_kafka_net.broker.log.unified_log import UnifiedLog
 from trio_kafka_net.config import LogCleanerConfig
 from trio_kafka_net.errors import StorageError
+
+if TYPE_CHECKING:
+    from trio_kafka_net.broker.log.cleaner import Cleaner, LogToClean, SegmentFiles
 
 logger = logging.getLogger(__name__)
 
@@ -208,6 +211,9 @@ class LogCleaner:
         logger.error("%s-%d is not compacted any more until a restart: %s", topic, index, exc)
 
     async def _clean(self, log: UnifiedLog) -> None:
+        # Most brokers never compact anything.
+        from trio_kafka_net.broker.log.cleaner import Cleaner
+
         await _in_thread(log, log.flush)
         flushed = min(log.high_watermark, log.recovery_point)
         found = cleanable(log, now_ms=self._now_ms(), before_offset=flushed)
@@ -261,6 +267,8 @@ class LogCleaner:
             new.enter_stage("")
 
     def _plan(self, found: Cleanable, segments: Sequence[LogSegment]) -> LogToClean:
+        from trio_kafka_net.broker.log.cleaner import LogToClean, SegmentFiles
+
         log = found.log
         ends = [*(segment.base_offset for segment in segments[1:]), found.end_offset]
         return LogToClean(

@@ -70,7 +70,7 @@ class LogLoader:
     """Set by ``load``."""
     log_end_offset: int = attrs.field(init=False, default=0)
     """Set by ``load``."""
-    recovered: list[LogSegment] = attrs.field(init=False, factory=list)
+    recovered: tuple[LogSegment, ...] = attrs.field(init=False, default=())
     """Set by ``load``: what had to be checked, and is not known to be on the device."""
 
     def load(self) -> None:
@@ -160,7 +160,7 @@ class LogLoader:
             if self._is_before(number, self.recovery_point):
                 continue
             truncated_bytes = segment.recover(note)
-            self.recovered.append(segment)
+            self.recovered += (segment,)
             if truncated_bytes:
                 self._end_log_after(number, truncated_bytes, end_offset)
                 break

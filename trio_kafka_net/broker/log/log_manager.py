@@ -108,6 +108,8 @@ class LogManager:
         # What the cleaner's checkpoint says, and whose turn it is to write it.
         self._compacted: dict[TopicPartition, int] = {}
         self._writing_compacted = threading.Lock()
+        # Made once, and not for each log.
+        self._on_failure = self._count_failure
 
     @classmethod
     def open(
@@ -196,7 +198,7 @@ class LogManager:
         log = self._logs.get(key)
         if log is not None:
             return log
-        config = self.config.log.with_topic_configs(configs or {})
+        config = self._config_of(topic, configs or {})
         leaving = self._leaving.pop(key, None)
         if leaving is not None:
             leaving.file_users.wait()
@@ -211,10 +213,22 @@ class LogManager:
         elif read_topic_id(directory) != topic_id:
             raise StorageError(f"{directory} holds another topic of that name")
         log = UnifiedLog.open(directory, key, config, now_ms=self._now_ms, is_clean=is_new)
-        log.on_failure = self._count_failure
+        log.on_failure = self._on_failure
         self._logs[key] = log
         self.failures.pop(key, None)
         return log
+
+    def _config_of(self, topic: str, configs: Mapping[str, str]) -> LogConfig:
+        """The settings of a topic's logs: the same object for all of them.
+
+        Raises:
+            KafkaError: INVALID_CONFIG.
+        """
+        if not configs:
+            return self.config.log
+        made = self.config.log.with_topic_configs(configs)
+        first = self._logs.get((topic, 0))
+        return first.config if first is not None and first.config == made else made
 
     def _count_failure(self) -> None:
         self.gone_offline += 1
@@ -383,13 +397,13 @@ class LogManager:
                 log = self._logs[key] = UnifiedLog.open(
                     directory,
                     key,
-                    self.config.log.with_topic_configs(topic_configs.get(key[0], {})),
+                    self._config_of(key[0], topic_configs.get(key[0], {})),
                     now_ms=self._now_ms,
                     is_clean=is_clean,
                     recovery_point=recovery_points.get(key, 0),
                     log_start_offset=start_offsets.get(key, 0),
                 )
-                log.on_failure = self._count_failure
+                log.on_failure = self._on_failure
                 log.first_dirty_offset = self._compacted.get(key, 0)
             except (KafkaError, StorageError, OSError) as exc:
                 logger.error("%s cannot be opened: %s", directory, exc)

@@ -23,9 +23,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
-from crc32c import crc32c
 
 from trio_kafka_net.errors import KafkaError, StorageError
+from trio_kafka_net.protocol.checksum import crc32c
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.records import BatchHeader
 
