@@ -292,7 +292,8 @@ class Processor(Responder):
                 await trio.lowlevel.checkpoint()
             # no checkpoint until the end of the pass
             started = perf_counter_ns()
-            self._now = trio.current_time()
+            handled = self._request_channel.run_time_ns
+            self._look_at_clock()
             try:
                 # What the last pass left over comes first, or the busiest would starve the rest.
                 ready, self._unserved = self._unserved or selector.ready(_READY_PER_PASS), []
@@ -301,7 +302,8 @@ class Processor(Responder):
                 raise
             except Exception as error:
                 self._failures.survive(error)
-            self._counters.busy_time_ns += perf_counter_ns() - started
+            handled -= self._request_channel.run_time_ns  # somebody else's time, now negative
+            self._counters.busy_time_ns += perf_counter_ns() - started + handled
 
     def _serve_ready(self, ready: list[tuple[int, int]]) -> None:
         connections = self._set.selector.connections
@@ -330,36 +332,38 @@ class Processor(Responder):
         elif connection.mute_state or connection.receive.awaits_memory:
             self._set.silence(connection, events)
         else:
-            self._receive(connection)
+            request = self._receive(connection)
+            if request is not None:
+                self._request_channel.hand_over(request)
 
-    def _receive(self, connection: Connection) -> None:
-        """Read once, at most to the end of the frame; queue the request if it is whole."""
+    def _receive(self, connection: Connection) -> Request | None:
+        """Read once, at most to the end of the frame; returns the request if it is whole."""
         receive = connection.receive
         try:
             is_whole = receive.read_from(connection.transport)
         except BlockingIOError:
-            return
+            return None
         except EndOfStream:
             self._set.close(connection, DisconnectCause.PEER_CLOSED)
-            return
+            return None
         except RemoteProtocolError as error:
             self._refuse(connection, error)
-            return
+            return None
         except OSError:
             self._set.close(connection, DisconnectCause.PEER_RESET)
-            return
+            return None
         connection.last_active = self._now
         if is_whole:
             connection.frame_begun = None
-            payload = receive.take_payload()
-            self._queue_request(connection, payload)
-            return
+            return self._make_request(connection, receive.take_payload())
         if connection.frame_begun is None:
             self._set.frame_begun(connection, self._now)
         if receive.awaits_memory:
             self._set.await_memory(connection, self._retry_with_memory)
+        return None
 
-    def _queue_request(self, connection: Connection, payload: memoryview) -> None:
+    def _make_request(self, connection: Connection, payload: memoryview) -> Request | None:
+        """Make a request of a frame, and keep its connection from reading the next."""
         counters = self._counters
         counters.requests_received += 1
         counters.payload_bytes_in += len(payload)
@@ -369,7 +373,7 @@ class Processor(Responder):
         except RemoteProtocolError as error:
             self._pool.release(len(payload))
             self._refuse(connection, error)
-            return
+            return None
         except (FatalExitError, MemoryError):
             self._pool.release(len(payload))
             raise
@@ -377,20 +381,23 @@ class Processor(Responder):
             self._pool.release(len(payload))
             log.exception("%s: parsing a request failed", connection.connection_id)
             self._set.close(connection, DisconnectCause.UNEXPECTED)
-            return
+            return None
         request.hold_memory(self._pool, len(payload))
         request.start_time_ns = perf_counter_ns()
         connection.request = request
         connection.on(MuteEvent.MUTE)
         connection.on(MuteEvent.REQUEST_RECEIVED)
-        self._request_channel.put(request)
+        return request
 
-    _receive_buffered = _receive
+    def _receive_and_queue(self, connection: Connection) -> None:
+        request = self._receive(connection)
+        if request is not None:
+            self._request_channel.put(request)
 
     def _retry_with_memory(self, connection: Connection) -> None:
         self._now = trio.current_time()
         try:
-            self._receive(connection)
+            self._receive_and_queue(connection)
             if connection.is_open:
                 self._set.listen_again(connection)
         except (FatalExitError, MemoryError):

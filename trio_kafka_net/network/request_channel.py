@@ -321,10 +321,33 @@ class RequestChannel:
         """Requests that were ever put."""
         # All requests; those beyond the capacity are the ones that wait at the side.
         self._requests: deque[Request] = deque()
+        # Handlers that wait; one that was called is no longer among them.
         self._takers = trio.lowlevel.ParkingLot()
         self._is_waking = False  # a taker was woken and has not run yet
         self.is_awaited = False
         """Whether somebody comes back for the next request without being called."""
+        self.may_run: Callable[[int], bool] = lambda now_ns: False
+        """Whether a request may be run where it is handed over; the handlers set it."""
+        self.run: Callable[[Request], None] = self.put
+        """How that is done; called while a handler waits, in whose place it happens."""
+        self.run_time_ns = 0
+        """Time that this took until now, all runs together."""
+
+    def hand_over(self, request: Request) -> None:
+        """Run a request in the place of a handler that waits for one, or ``put`` it.
+
+        Not to be called inside of a handler: one would run in the middle of another.
+
+        Raises:
+            FatalExitError, MemoryError: running it raised one.
+        """
+        if self._requests or not self._takers or not self.may_run(request.start_time_ns):
+            self.put(request)
+            return
+        request._is_with_handlers = True
+        request._on_finished = self._on_finished
+        self.received += 1
+        self.run(request)
 
     def put(self, request: Request) -> None:
         """Queue a request; never blocks, see the top of this file."""
@@ -353,6 +376,15 @@ class RequestChannel:
         if not self._requests:
             raise trio.WouldBlock
         return self._requests.popleft()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no request is queued."""
+        return not self._requests
+
+    def call_one(self) -> None:
+        """Wake a handler, if one waits, for something that is not a request of the queue."""
+        self._takers.unpark()
 
     def pass_on(self) -> None:
         """Have somebody else take the next request: the caller is busy, or leaves."""

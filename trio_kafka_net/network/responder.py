@@ -217,11 +217,11 @@ class Responder(ABC):
         if not connection.mute_state:
             self._set.listen_again(connection)
             if connection.receive.has_buffered:
-                self._receive_buffered(connection)  # the selector cannot know of it
+                self._receive_and_queue(connection)  # the selector cannot know of it
 
     @abstractmethod
-    def _receive_buffered(self, connection: Connection) -> None:
-        """Read what the connection's ``Receive`` has already, the other half's part."""
+    def _receive_and_queue(self, connection: Connection) -> None:
+        """Read what has come; what it asks for is queued, for a handler may be at work here."""
 
     def _fail(self, connection: Connection, error: Exception) -> None:
         """Close a connection because a step of it failed in a way that nobody foresaw.
