@@ -90,6 +90,8 @@ class RequestHandlerPool:
         # The moments at which the idle handlers became so, added up: what lets a look in the
         # middle of their idleness count it, without knowing them one by one.
         self._idle_since_ns = 0
+        # Since when an idle handler's place is taken by somebody who runs a request, 0 if none is
+        self._lent_since_ns = 0
         self._parked: Counter[str] = Counter()
         # Requests that were begun in the place of a handler, and what is left of each
         self._begun: deque[tuple[Request, Awaitable[None]]] = deque()
@@ -122,12 +124,17 @@ class RequestHandlerPool:
 
     def statistics(self) -> HandlerPoolStatistics:
         """Who does what at this moment."""
+        idle, now = self._idle, perf_counter_ns()
+        idle_time_ns = self._idle_time_ns + idle * now - self._idle_since_ns
+        if self._lent_since_ns:
+            idle -= 1
+            idle_time_ns -= now - self._lent_since_ns
         return HandlerPoolStatistics(
             size=self._size,
-            running=self._runnable - self._idle,
-            idle=self._idle,
+            running=self._runnable - idle,
+            idle=idle,
             parked=dict(self._parked),
-            idle_time_ns=self._idle_time_ns + self._idle * perf_counter_ns() - self._idle_since_ns,
+            idle_time_ns=idle_time_ns - self._channel.run_time_ns,
         )
 
     @asynccontextmanager
@@ -196,9 +203,7 @@ class RequestHandlerPool:
 
     def _run_for_another(self, request: Request) -> None:
         """Run a request in the place of a handler that waits; it is called if that has to wait."""
-        started = request.start_time_ns
-        self._idle -= 1
-        self._idle_since_ns -= started
+        self._lent_since_ns = started = request.start_time_ns
         try:
             rest = self._run_request(request, started)
             if rest is not None:
@@ -206,10 +211,8 @@ class RequestHandlerPool:
                 self._channel.call_one()
                 request.let_answer_go()
         finally:
-            ended = perf_counter_ns()
-            self._idle += 1
-            self._idle_since_ns += ended
-            self._channel.run_time_ns += ended - started
+            self._lent_since_ns = 0
+            self._channel.run_time_ns += perf_counter_ns() - started
 
     @staticmethod
     def _abandon(request: Request, rest: Awaitable[None]) -> None:

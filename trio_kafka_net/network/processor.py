@@ -30,7 +30,7 @@ import trio
 
 from trio_kafka_net.errors import FatalExitError, RemoteProtocolError
 
-from .connection import Connection, DisconnectCause, MuteEvent, NewConnection
+from .connection import Connection, DisconnectCause, NewConnection
 from .connection_set import ConnectionSet
 from .deadlines import Patience
 from .framing import SIZE_BYTES, Allocate, EndOfStream, Receive
@@ -325,11 +325,13 @@ class Processor(Responder):
     def _serve(self, connection: Connection, events: int) -> None:
         if events & WRITABLE:
             self._continue_send(connection)
-        if not events & ~WRITABLE or not connection.is_open:
-            return
+            if events == WRITABLE or not connection.is_open:
+                return
         if connection.is_lingering:
             self._set.discard_unread(connection)
-        elif connection.mute_state or connection.receive.awaits_memory:
+        elif connection.mute_state or (
+            connection.frame_begun is not None and connection.receive.awaits_memory
+        ):
             self._set.silence(connection, events)
         else:
             request = self._receive(connection)
@@ -365,28 +367,28 @@ class Processor(Responder):
     def _make_request(self, connection: Connection, payload: memoryview) -> Request | None:
         """Make a request of a frame, and keep its connection from reading the next."""
         counters = self._counters
+        size = len(payload)
         counters.requests_received += 1
-        counters.payload_bytes_in += len(payload)
-        connection.bytes_in += len(payload) + SIZE_BYTES
+        counters.payload_bytes_in += size
+        connection.bytes_in += size + SIZE_BYTES
         try:
             request = self._parse(connection, payload)
         except RemoteProtocolError as error:
-            self._pool.release(len(payload))
+            self._pool.release(size)
             self._refuse(connection, error)
             return None
         except (FatalExitError, MemoryError):
-            self._pool.release(len(payload))
+            self._pool.release(size)
             raise
         except Exception:
-            self._pool.release(len(payload))
+            self._pool.release(size)
             log.exception("%s: parsing a request failed", connection.connection_id)
             self._set.close(connection, DisconnectCause.UNEXPECTED)
             return None
-        request.hold_memory(self._pool, len(payload))
+        request.hold_memory(self._pool, size)
         request.start_time_ns = perf_counter_ns()
         connection.request = request
-        connection.on(MuteEvent.MUTE)
-        connection.on(MuteEvent.REQUEST_RECEIVED)
+        connection.on_request()
         return request
 
     def _receive_and_queue(self, connection: Connection) -> None:

@@ -190,8 +190,11 @@ class Request:
         if not self._is_with_connection:
             if self._on_finished is not None:
                 self._finish()
-        elif self._holds_answer:
-            self.let_answer_go()
+        else:
+            self._holds_answer = False
+            answer, self._held_answer = self._held_answer, None
+            if answer is not None:
+                self.connection.processor.enqueue_response(answer)
 
     def leave_connection(self) -> None:
         """Its connection is done with it, or closed; a second call reports nothing."""
@@ -331,7 +334,7 @@ class RequestChannel:
         self.run: Callable[[Request], None] = self.put
         """How that is done; called while a handler waits, in whose place it happens."""
         self.run_time_ns = 0
-        """Time that this took until now, all runs together."""
+        """Time that this took until now, all runs together; that of one going on is not in it."""
 
     def hand_over(self, request: Request) -> None:
         """Run a request in the place of a handler that waits for one, or ``put`` it.

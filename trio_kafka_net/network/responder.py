@@ -153,7 +153,9 @@ class Responder(ABC):
             connection.on(MuteEvent.THROTTLE_STARTED)
         elif type(response) is EndThrottlingResponse:
             connection.on(MuteEvent.THROTTLE_ENDED)
-            self._unmute(connection)
+            connection.on(MuteEvent.UNMUTE)
+            if not connection.mute_state:
+                self._read_again(connection)
 
     def _send(self, connection: Connection, send: Send) -> None:
         try:
@@ -170,7 +172,8 @@ class Responder(ABC):
             counters = self._counters
             counters.responses_sent += 1
             counters.bytes_out += send.size
-            counters.file_bytes_out += send.file_bytes
+            if send.file_bytes:
+                counters.file_bytes_out += send.file_bytes
             connection.bytes_out += send.size
             self._complete(connection)
         else:
@@ -209,15 +212,15 @@ class Responder(ABC):
         if self._is_draining:
             self._set.part_with(connection)
             return
-        connection.on(MuteEvent.RESPONSE_SENT)
-        self._unmute(connection)
-
-    def _unmute(self, connection: Connection) -> None:
-        connection.on(MuteEvent.UNMUTE)
+        connection.on_response()
         if not connection.mute_state:
+            self._read_again(connection)
+
+    def _read_again(self, connection: Connection) -> None:
+        if not connection.reads_interest:
             self._set.listen_again(connection)
-            if connection.receive.has_buffered:
-                self._receive_and_queue(connection)  # the selector cannot know of it
+        if connection.receive.has_buffered:
+            self._receive_and_queue(connection)  # the selector cannot know of it
 
     @abstractmethod
     def _receive_and_queue(self, connection: Connection) -> None:
