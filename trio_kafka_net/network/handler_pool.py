@@ -23,7 +23,6 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from time import perf_counter_ns
-from typing import TypeVar
 
 import attrs
 import trio
@@ -35,8 +34,6 @@ from .request_channel import Request, RequestChannel
 from .turn import Turn
 
 log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 Handle = Callable[[Request], Awaitable[None] | None]
 """Runs one request and answers it; returns an awaitable only if it has to wait."""
@@ -183,7 +180,7 @@ class RequestHandlerPool:
                 if not self._begun and not self._may_begin(perf_counter_ns()):
                     await self._wait_for_turn()
                 while not self._begun and channel.is_empty:
-                    await self._be_idle(channel.wait_to_be_called)
+                    await self._be_idle()
                 request, rest = self._begun.popleft() if self._begun else self._run_next()
                 if rest is not None:
                     channel.pass_on()
@@ -233,17 +230,17 @@ class RequestHandlerPool:
         # always were faster. One waits for all, or each turn would have to ask everybody.
         while not self._begun and not self._may_begin(perf_counter_ns()):
             if self._channel.is_awaited:
-                await self._be_idle(self._channel.wait_to_be_called)
+                await self._be_idle()
             else:
                 with self._channel.awaited():
                     await trio.lowlevel.checkpoint()
 
-    async def _be_idle(self, wait: Callable[[], Awaitable[_T]]) -> _T:
+    async def _be_idle(self) -> None:
         idle_since = perf_counter_ns()
         self._idle += 1
         self._idle_since_ns += idle_since
         try:
-            return await wait()
+            await self._channel.wait_to_be_called()
         finally:
             self._idle -= 1
             self._idle_since_ns -= idle_since

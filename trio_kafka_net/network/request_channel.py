@@ -360,18 +360,8 @@ class RequestChannel:
         self._requests.append(request)
         self.pass_on()
 
-    async def get(self) -> Request:
-        """The next request, in the order of arrival.
-
-        Cancellation: takes nothing.
-        Checkpoints: none if there is a request.
-        """
-        while not self._requests:
-            await self.wait_to_be_called()
-        return self._requests.popleft()
-
     def get_nowait(self) -> Request:
-        """The next request if there is one.
+        """The next request, in the order of arrival.
 
         Raises:
             trio.WouldBlock: there is none.
@@ -405,7 +395,7 @@ class RequestChannel:
             self.is_awaited = False
 
     async def wait_to_be_called(self) -> None:
-        """Wait although there may be requests, because somebody else comes for them.
+        """Wait until there are requests that nobody else comes for, or for ``call_one``.
 
         Cancellation: nothing happens.
         """
