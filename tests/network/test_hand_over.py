@@ -224,6 +224,34 @@ async def test_a_handler_called_for_a_queued_request_goes_on_with_the_earlier_on
     assert [WAITS, b"later"] == plane.names
 
 
+async def test_what_was_begun_goes_on_although_the_turn_is_over(start):
+    """Also if the handler that is called was waiting for another turn."""
+    turn = Turn()
+    plane = await start(2, turn)
+    plane.hand_over(WAITS)
+    await trio.testing.wait_all_tasks_blocked()
+    turn.number, turn.ends_ns, turn.share_ns = 1, 0, 0
+    for payload in (b"x", b"y"):
+        plane.channel.put(plane.request(payload))
+    for _ in range(3):
+        await trio.lowlevel.checkpoint()
+    assert plane.channel.is_awaited, "one handler waits for the next turn"
+    plane.gate.set()
+    for _ in range(3):
+        await trio.lowlevel.checkpoint()
+    assert plane.pool.statistics().idle == 1, "and the other for being called"
+    plane.gate = trio.Event()
+    turn.number = 2
+    await trio.testing.wait_all_tasks_blocked()
+    assert plane.pool.statistics().idle == 2
+    turn.number = 3
+    plane.hand_over(WAITS)
+    for _ in range(3):
+        await trio.lowlevel.checkpoint()
+    assert [WAITS, b"x", b"y", WAITS] == plane.names
+    turn.number = 4
+
+
 async def test_an_answer_before_the_wait_goes_at_once(start):
     plane = await start(1)
     usual = plane.handle
@@ -373,7 +401,7 @@ async def test_no_request_is_run_inside_of_another(serve, dial):
     assert [1, 1] == depths
 
 
-async def test_a_handler_may_close_connections_of_the_same_pass(serve, dial):
+async def test_a_handler_may_close_connections_of_the_same_pass(serve, dial, caplog):
     """Its own, and one that is reported but not served yet."""
     connections: list[object] = []
 
@@ -401,6 +429,7 @@ async def test_a_handler_may_close_connections_of_the_same_pass(serve, dial):
     (processor,) = server.data_plane.processors
     assert processor.connection_count == 1
     assert server.data_plane.request_channel.received == 5
+    assert "failed" not in caplog.text
 
 
 async def test_a_peer_that_pipelines_neither_recurses_nor_holds_up_others(serve, dial, monkeypatch):

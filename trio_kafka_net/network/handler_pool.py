@@ -177,7 +177,7 @@ class RequestHandlerPool:
         channel = self._channel
         try:
             while self._runnable <= self._size:
-                if not self._begun and not self._may_begin(perf_counter_ns()):
+                if not self._may_begin(perf_counter_ns()):
                     await self._wait_for_turn()
                 while not self._begun and channel.is_empty:
                     await self._be_idle()
