@@ -1,5 +1,11 @@
 """The request handlers of a plane: a fixed number of tasks that take requests and run them.
 
+While one of them waits for a request, its place may be taken: whoever hands a request over calls
+``handle`` himself (``request_channel`` says when). What comes of that is the same: one request less
+may be begun in this turn, the place is not idle meanwhile, failures are the handler's. If ``handle``
+returns an awaitable, the handler is called and goes on with it (``_begun``), so there are never more
+requests in the middle than there are handlers.
+
 A handler may simply ``await``, but a handler that waits for something that only another request
 can bring (data for a long poll, members of a group) would hold its place in the pool: eight
 consumers would stop the broker. Kafka answers with callbacks and a purgatory; here the handler
@@ -107,7 +113,7 @@ class RequestHandlerPool:
                 task_status.started()
                 await trio.sleep_forever()
         finally:
-            while self._begun:
+            while self._begun:  # cancelled before its handler came
                 self._abandon(*self._begun.popleft())
 
     def resize(self, size: int) -> None:
@@ -173,6 +179,8 @@ class RequestHandlerPool:
         self._runnable += 1
         self._nursery.start_soon(self._run_handler, name="request handler")
 
+    # -- requests of the queue ----------------------------------------------------------------
+
     async def _run_handler(self) -> None:
         channel = self._channel
         try:
@@ -193,6 +201,8 @@ class RequestHandlerPool:
         request = self._channel.get_nowait()
         return request, self._run_request(request, perf_counter_ns())
 
+    # -- requests that are handed over --------------------------------------------------------
+
     def _may_run(self, now_ns: int) -> bool:
         """Whether a handler that waits may have its place taken for a request."""
         # One too many shall leave, and only does so after a request of its own.
@@ -204,6 +214,8 @@ class RequestHandlerPool:
         try:
             rest = self._run_request(request, started)
             if rest is not None:
+                # One call for each: a handler that was called for a queued request may come first,
+                # and takes this one, for it is earlier.
                 self._begun.append((request, rest))
                 self._channel.call_one()
                 request.let_answer_go()
@@ -216,6 +228,8 @@ class RequestHandlerPool:
         if isinstance(rest, Coroutine):
             rest.close()
         request.leave_handlers()
+
+    # -- turns and idleness -------------------------------------------------------------------
 
     def _may_begin(self, now_ns: int) -> bool:
         """Whether a request may be run in this turn; the first one that is asked for may."""
@@ -245,6 +259,8 @@ class RequestHandlerPool:
             self._idle -= 1
             self._idle_since_ns -= idle_since
             self._idle_time_ns += perf_counter_ns() - idle_since
+
+    # -- one request --------------------------------------------------------------------------
 
     def _run_request(self, request: Request, now_ns: int) -> Awaitable[None] | None:
         """Run a request as far as it goes without waiting; returns the rest."""

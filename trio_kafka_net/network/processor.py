@@ -16,6 +16,11 @@ Between two checkpoints each of them has the connections to itself; nothing here
 The parts of a request's way that must not be torn are marked ``no checkpoint``.
 
 Nothing in this file blocks on a queue: a full request channel holds the request at the side.
+
+A request is handed over by the pass that reads it, and most are over before the pass looks at the
+next connection: run, answered, and their connection reads again (``request_channel`` says when). So
+any connection of the pass may be closed, its own included, by the time a handler returns. The pass
+ends with the turn as before; it does not count the handlers' time as its own.
 """
 
 from __future__ import annotations

@@ -3,6 +3,14 @@
 Towards the handlers: a bounded queue of requests, one per plane. Back: the response channel of the
 Processor that owns the connection.
 
+Both ways are short as long as nobody has to wait. A request is *handed over*: if a handler waits
+for one, and no request is queued, and the turn lasts, it is run there and then by whoever hands it
+over, in the place of that handler, and its answer is written before ``hand_over`` returns. In every
+other case it is queued. What a handler cannot finish without waiting is left to the handler task
+whose place was taken. Only a Processor's pass hands over: where a handler may be at work already
+(memory that it gives back lets another connection read, an answer that is out lets its own)
+requests are ``put``, or one would run in the middle of another.
+
 What is different from Kafka, on purpose. There a network thread blocks when the request queue is
 full, and with it every other connection of that thread. Here the request that found no room
 waits at the side, in the order of arrival, and only its own connection waits with it: it is
@@ -321,7 +329,7 @@ class RequestChannel:
         self._on_finished = on_finished
         self._capacity = capacity
         self.received = 0
-        """Requests that were ever put."""
+        """Requests that were ever put or handed over."""
         # All requests; those beyond the capacity are the ones that wait at the side.
         self._requests: deque[Request] = deque()
         # Handlers that wait; one that was called is no longer among them.
@@ -339,7 +347,8 @@ class RequestChannel:
     def hand_over(self, request: Request) -> None:
         """Run a request in the place of a handler that waits for one, or ``put`` it.
 
-        Not to be called inside of a handler: one would run in the middle of another.
+        Not to be called inside of a handler: one would run in the middle of another. Its
+        ``start_time_ns`` is taken for now.
 
         Raises:
             FatalExitError, MemoryError: running it raised one.
