@@ -1,10 +1,10 @@
 """The request handlers of a plane: a fixed number of tasks that take requests and run them.
 
 While one of them waits for a request, its place may be taken: whoever hands a request over calls
-``handle`` himself (``request_channel`` says when). What comes of that is the same: one request less
-may be begun in this turn, the place is not idle meanwhile, failures are the handler's. If ``handle``
-returns an awaitable, the handler is called and goes on with it (``_begun``), so there are never more
-requests in the middle than there are handlers.
+``handle`` for it (``request_channel`` says when). What comes of that is the same: it counts for the
+turn, the place is not idle meanwhile, failures are the handler's. If ``handle`` returns an
+awaitable, the handler is called and goes on with it (``_begun``), so there are never more requests
+in the middle than there are handlers.
 
 A handler may simply ``await``, but a handler that waits for something that only another request
 can bring (data for a long poll, members of a group) would hold its place in the pool: eight
