@@ -195,10 +195,11 @@ async def test_without_acks_a_failure_closes_the_connection(lab, request_, caplo
     """KA-06."""
     request_.acks = 0
     client = await lab.connect()
-    await client.send_request(request_, 9, answered=False)
 
-    with caplog.at_level(logging.INFO), pytest.raises(ConnectionClosedError):
-        await client.receive_frame()
+    with caplog.at_level(logging.INFO):
+        await client.send_request(request_, 9, answered=False)
+        with pytest.raises(ConnectionClosedError):
+            await client.receive_frame()
 
     (line,) = [record for record in caplog.records if record.levelno >= logging.INFO]
     assert "closing: acks=0 and partition 0 failed" in line.getMessage()

@@ -197,8 +197,10 @@ async def test_messages_are_let_go_when_their_request_is_over(broker, monkeypatc
     """An idle handler holds its last request; it must not hold a large response."""
     seen = []
     channel = broker.socket_server.data_plane.request_channel
-    put = channel.put
-    monkeypatch.setattr(channel, "put", lambda request: (seen.append(request), put(request)))
+    hand_over = channel.hand_over
+    monkeypatch.setattr(
+        channel, "hand_over", lambda request: (seen.append(request), hand_over(request))
+    )
     await ask(broker, (MetadataRequest(), 12))
     assert [(None, None)] == [(request.message, request.response) for request in seen]
 

@@ -33,7 +33,9 @@ class Desk:
             0,
             listener_name="PLAINTEXT",
             is_privileged=False,
-            request_channel=SimpleNamespace(put=self.requests.append),
+            request_channel=SimpleNamespace(
+                hand_over=self.requests.append, put=self.requests.append
+            ),
             memory_pool=MemoryPool(-1),
             max_frame_bytes=1000,
             turn=self.turn,

@@ -97,7 +97,7 @@ class Interleavings(RuleBasedStateMachine):
             0,
             listener_name="PLAINTEXT",
             is_privileged=False,
-            request_channel=SimpleNamespace(put=self.queue.append),
+            request_channel=SimpleNamespace(hand_over=self.queue.append, put=self.queue.append),
             memory_pool=self.pool,
             max_frame_bytes=100,
             selector=Selector(self.poller),

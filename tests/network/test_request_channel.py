@@ -26,7 +26,7 @@ async def test_a_full_channel_keeps_the_order_of_arrival():
         channel.put(item)
     statistics = channel.statistics()
     assert (3, 5) == (statistics.queued, statistics.waiting)
-    taken = [await channel.get() for _ in range(4)]
+    taken = [channel.get_nowait() for _ in range(4)]
     for item in requests[8:]:
         channel.put(item)
     taken += [channel.get_nowait() for _ in range(6)]

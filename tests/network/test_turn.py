@@ -101,7 +101,7 @@ def a_processor(queued: list, turn: Turn) -> Processor:
         0,
         listener_name="PLAINTEXT",
         is_privileged=False,
-        request_channel=SimpleNamespace(put=queued.append),
+        request_channel=SimpleNamespace(hand_over=queued.append, put=queued.append),
         memory_pool=MemoryPool(-1),
         max_frame_bytes=1000,
         turn=turn,

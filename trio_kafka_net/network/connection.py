@@ -80,6 +80,16 @@ MUTE_TABLE: tuple[tuple[MuteState | None, ...], ...] = (
 )
 
 
+def _both(first: MuteEvent, second: MuteEvent) -> tuple[MuteState | None, ...]:
+    """A column for two events at once, for states in which the first is legal."""
+    between = [row[first] for row in MUTE_TABLE]
+    return tuple(None if state is None else MUTE_TABLE[state][second] for state in between)
+
+
+_RECEIVED = _both(MuteEvent.MUTE, MuteEvent.REQUEST_RECEIVED)
+_ANSWERED = _both(MuteEvent.RESPONSE_SENT, MuteEvent.UNMUTE)
+
+
 class DisconnectCause(enum.Enum):
     """Why a connection ended; the value is the label in logs and metrics."""
 
@@ -285,10 +295,35 @@ class Connection:
         """
         state = MUTE_TABLE[self.mute_state][event]
         if state is None:
-            raise LocalProtocolError(
-                f"{self.connection_id}: {event.name} is illegal in {self.mute_state.name}"
-            )
+            raise self._illegal(event.name)
         self.mute_state = state
+
+    def on_request(self) -> None:
+        """MUTE and REQUEST_RECEIVED in one step: every request makes both.
+
+        Raises:
+            LocalProtocolError: that is illegal in this state; the state is unchanged.
+        """
+        state = _RECEIVED[self.mute_state]
+        if state is None:
+            raise self._illegal("a request")
+        self.mute_state = state
+
+    def on_response(self) -> None:
+        """RESPONSE_SENT and UNMUTE in one step: every response makes both.
+
+        Raises:
+            LocalProtocolError: that is illegal in this state; the state is unchanged.
+        """
+        state = _ANSWERED[self.mute_state]
+        if state is None:
+            raise self._illegal("a response")
+        self.mute_state = state
+
+    def _illegal(self, what: str) -> LocalProtocolError:
+        return LocalProtocolError(
+            f"{self.connection_id}: {what} is illegal in {self.mute_state.name}"
+        )
 
     def __repr__(self) -> str:
         ended = "open" if self.cause is None else self.cause.label

@@ -1,5 +1,11 @@
 """The request handlers of a plane: a fixed number of tasks that take requests and run them.
 
+While one of them waits for a request, its place may be taken: whoever hands a request over calls
+``handle`` for it (``request_channel`` says when). What comes of that is the same: it counts for the
+turn, the place is not idle meanwhile, failures are the handler's. If ``handle`` returns an
+awaitable, the handler is called and goes on with it (``_begun``), so there are never more requests
+in the middle than there are handlers.
+
 A handler may simply ``await``, but a handler that waits for something that only another request
 can bring (data for a long poll, members of a group) would hold its place in the pool: eight
 consumers would stop the broker. Kafka answers with callbacks and a purgatory; here the handler
@@ -19,11 +25,10 @@ has nothing half done.
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from time import perf_counter_ns
-from typing import TypeVar
 
 import attrs
 import trio
@@ -35,8 +40,6 @@ from .request_channel import Request, RequestChannel
 from .turn import Turn
 
 log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 Handle = Callable[[Request], Awaitable[None] | None]
 """Runs one request and answers it; returns an awaitable only if it has to wait."""
@@ -90,19 +93,28 @@ class RequestHandlerPool:
         # The moments at which the idle handlers became so, added up: what lets a look in the
         # middle of their idleness count it, without knowing them one by one.
         self._idle_since_ns = 0
+        # Since when an idle handler's place is taken by somebody who runs a request, 0 if none is
+        self._lent_since_ns = 0
         self._parked: Counter[str] = Counter()
+        # Requests that were begun in the place of a handler, and what is left of each
+        self._begun: deque[tuple[Request, Awaitable[None]]] = deque()
+        request_channel.may_run, request_channel.run = self._may_run, self._run_for_another
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run handlers until cancelled.
 
         Cancellation: requests in the middle of a handler are cut short and not answered.
         """
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            for _ in range(self._size):
-                self._start_handler()
-            task_status.started()
-            await trio.sleep_forever()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for _ in range(self._size):
+                    self._start_handler()
+                task_status.started()
+                await trio.sleep_forever()
+        finally:
+            while self._begun:  # cancelled before its handler came
+                self._abandon(*self._begun.popleft())
 
     def resize(self, size: int) -> None:
         """Have ``size`` runnable handlers from now on.
@@ -115,12 +127,17 @@ class RequestHandlerPool:
 
     def statistics(self) -> HandlerPoolStatistics:
         """Who does what at this moment."""
+        idle, now = self._idle, perf_counter_ns()
+        idle_time_ns = self._idle_time_ns + idle * now - self._idle_since_ns
+        if self._lent_since_ns:
+            idle -= 1
+            idle_time_ns -= now - self._lent_since_ns
         return HandlerPoolStatistics(
             size=self._size,
-            running=self._runnable - self._idle,
-            idle=self._idle,
+            running=self._runnable - idle,
+            idle=idle,
             parked=dict(self._parked),
-            idle_time_ns=self._idle_time_ns + self._idle * perf_counter_ns() - self._idle_since_ns,
+            idle_time_ns=idle_time_ns - self._channel.run_time_ns,
         )
 
     @asynccontextmanager
@@ -162,17 +179,17 @@ class RequestHandlerPool:
         self._runnable += 1
         self._nursery.start_soon(self._run_handler, name="request handler")
 
+    # -- requests of the queue ----------------------------------------------------------------
+
     async def _run_handler(self) -> None:
         channel = self._channel
         try:
             while self._runnable <= self._size:
-                if not self._may_begin():
+                if not self._may_begin(perf_counter_ns()):
                     await self._wait_for_turn()
-                try:
-                    request = channel.get_nowait()
-                except trio.WouldBlock:
-                    request = await self._be_idle(channel.get)
-                rest = self._run_request(request)
+                while not self._begun and channel.is_empty:
+                    await self._be_idle()
+                request, rest = self._begun.popleft() if self._begun else self._run_next()
                 if rest is not None:
                     channel.pass_on()
                     await self._finish_request(request, rest)
@@ -180,38 +197,74 @@ class RequestHandlerPool:
             self._runnable -= 1
             channel.pass_on()
 
-    def _may_begin(self) -> bool:
+    def _run_next(self) -> tuple[Request, Awaitable[None] | None]:
+        request = self._channel.get_nowait()
+        return request, self._run_request(request, perf_counter_ns())
+
+    # -- requests that are handed over --------------------------------------------------------
+
+    def _may_run(self, now_ns: int) -> bool:
+        """Whether a handler that waits may have its place taken for a request."""
+        # One too many shall leave, and only does so after a request of its own.
+        return self._runnable <= self._size and self._may_begin(now_ns)
+
+    def _run_for_another(self, request: Request) -> None:
+        """Run a request in the place of a handler that waits; it is called if that has to wait."""
+        self._lent_since_ns = started = request.start_time_ns
+        try:
+            rest = self._run_request(request, started)
+            if rest is not None:
+                # One call for each: a handler that was called for a queued request may come first,
+                # and takes this one, for it is earlier.
+                self._begun.append((request, rest))
+                self._channel.call_one()
+                request.let_answer_go()
+        finally:
+            self._lent_since_ns = 0
+            self._channel.run_time_ns += perf_counter_ns() - started
+
+    @staticmethod
+    def _abandon(request: Request, rest: Awaitable[None]) -> None:
+        if isinstance(rest, Coroutine):
+            rest.close()
+        request.leave_handlers()
+
+    # -- turns and idleness -------------------------------------------------------------------
+
+    def _may_begin(self, now_ns: int) -> bool:
         """Whether a request may be run in this turn; the first one that is asked for may."""
-        turn, now = self._turn, perf_counter_ns()
+        turn = self._turn
         if self._turn_number == turn.number:
-            return now < self._turn_ends_ns
-        self._turn_number, self._turn_ends_ns = turn.number, turn.end_for(now)
+            return now_ns < self._turn_ends_ns
+        self._turn_number, self._turn_ends_ns = turn.number, turn.end_for(now_ns)
         return not turn.is_rest
 
     async def _wait_for_turn(self) -> None:
         # With empty hands: a request that a handler had meanwhile could wait for long, if others
         # always were faster. One waits for all, or each turn would have to ask everybody.
-        while not self._may_begin():
+        while not self._begun and not self._may_begin(perf_counter_ns()):
             if self._channel.is_awaited:
-                await self._be_idle(self._channel.wait_to_be_called)
+                await self._be_idle()
             else:
                 with self._channel.awaited():
                     await trio.lowlevel.checkpoint()
 
-    async def _be_idle(self, wait: Callable[[], Awaitable[_T]]) -> _T:
+    async def _be_idle(self) -> None:
         idle_since = perf_counter_ns()
         self._idle += 1
         self._idle_since_ns += idle_since
         try:
-            return await wait()
+            await self._channel.wait_to_be_called()
         finally:
             self._idle -= 1
             self._idle_since_ns -= idle_since
             self._idle_time_ns += perf_counter_ns() - idle_since
 
-    def _run_request(self, request: Request) -> Awaitable[None] | None:
+    # -- one request --------------------------------------------------------------------------
+
+    def _run_request(self, request: Request, now_ns: int) -> Awaitable[None] | None:
         """Run a request as far as it goes without waiting; returns the rest."""
-        request.dequeue_time_ns = perf_counter_ns()
+        request.dequeue_time_ns = now_ns
         request.hold_answer()
         rest = None
         try:

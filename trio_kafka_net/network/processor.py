@@ -1,4 +1,4 @@
-"""The Processor: reads requests from its connections and writes the responses out.
+"""The Processor: reads requests from its connections; ``responder`` writes the responses out.
 
 Kafka's network thread runs seven steps in a loop. Here they are tasks that share one set of
 connections (``connection_set``: selector, deadlines, close), because each waits for something else:
@@ -15,16 +15,17 @@ deadlines              the idle expiry within poll
 Between two checkpoints each of them has the connections to itself; nothing here needs a lock.
 The parts of a request's way that must not be torn are marked ``no checkpoint``.
 
-Nothing in this file blocks on a queue: a full request channel holds the request at the side, and
-responses go into a channel without a bound, which in fact holds at most three entries per
-connection (start of throttling, response, end of throttling). Most responses do not see it: whoever
-answers acts for the Processor, as long as the turn lasts and nobody waits before it.
+Nothing in this file blocks on a queue: a full request channel holds the request at the side.
+
+A request is handed over by the pass that reads it, and most are over before the pass looks at the
+next connection: run, answered, and their connection reads again (``request_channel`` says when). So
+any connection of the pass may be closed, its own included, by the time a handler returns. The pass
+ends with the turn as before; it does not count the handlers' time as its own.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import cycle
@@ -34,23 +35,14 @@ import trio
 
 from trio_kafka_net.errors import FatalExitError, RemoteProtocolError
 
-from .connection import Connection, DisconnectCause, MuteEvent, NewConnection
-from .connection_set import ConnectionSet, end_request
+from .connection import Connection, DisconnectCause, NewConnection
+from .connection_set import ConnectionSet
 from .deadlines import Patience
-from .framing import SIZE_BYTES, Allocate, EndOfStream, Receive, Send
+from .framing import SIZE_BYTES, Allocate, EndOfStream, Receive
 from .memory_pool import MemoryPool
 from .processor_statistics import ProcessorCounters, ProcessorStatistics
-from .request_channel import (
-    CloseConnectionResponse,
-    EndThrottlingResponse,
-    FailedResponse,
-    NoOpResponse,
-    Request,
-    RequestChannel,
-    Response,
-    SendResponse,
-    StartThrottlingResponse,
-)
+from .request_channel import Request, RequestChannel
+from .responder import Responder
 from .selector import WRITABLE, Selector
 from .supervision import FailureCount
 from .turn import Turn
@@ -70,7 +62,7 @@ _READY_PER_PASS = 128
 """Connections looked at between two checkpoints; fewer are served if the turn ends before."""
 
 
-class Processor:
+class Processor(Responder):
     """One network task group with its own selector; several share a listener.
 
     Source: Kafka ``SocketServer.Processor``.
@@ -113,19 +105,19 @@ class Processor:
         self._pool = memory_pool
         self._parse = parse
         self._new_receive = partial(receive_type, max_frame_bytes, memory_pool.try_allocate)
-        self._counters = ProcessorCounters()
-        self._set = ConnectionSet(
-            Selector() if selector is None else selector,
-            memory_pool,
-            Patience() if patience is None else patience,
-            self._counters,
+        counters = ProcessorCounters()
+        super().__init__(
+            ConnectionSet(
+                Selector() if selector is None else selector,
+                memory_pool,
+                Patience() if patience is None else patience,
+                counters,
+            ),
+            counters,
+            Turn() if turn is None else turn,
+            FailureCount(f"Processor {processor_id}"),
         )
-        self._failures = FailureCount(f"Processor {processor_id}")
-        self._turn = Turn() if turn is None else turn
         self._next_index = 0
-        self._now = 0.0
-        self._now_turn = -1
-        self._is_draining = False
         self._running = trio.CancelScope()
         self._ended = trio.Event()
         self._heirs: Sequence[Processor] = ()
@@ -135,8 +127,6 @@ class Processor:
             NEW_CONNECTIONS
         )
         """Where an Acceptor puts connections for this Processor."""
-        self._responses_in, self._responses = trio.open_memory_channel[Response](math.inf)
-        self._queued_responses = 0
 
     @property
     def connection_count(self) -> int:
@@ -152,11 +142,6 @@ class Processor:
     def connections(self) -> list[Connection]:
         """Those that are open now, oldest first."""
         return list(self._set)
-
-    @property
-    def response_queue_size(self) -> int:
-        """Responses that wait to be taken."""
-        return self._queued_responses
 
     @property
     def is_ready(self) -> bool:
@@ -312,7 +297,8 @@ class Processor:
                 await trio.lowlevel.checkpoint()
             # no checkpoint until the end of the pass
             started = perf_counter_ns()
-            self._now = trio.current_time()
+            handled = self._request_channel.run_time_ns
+            self._look_at_clock()
             try:
                 # What the last pass left over comes first, or the busiest would starve the rest.
                 ready, self._unserved = self._unserved or selector.ready(_READY_PER_PASS), []
@@ -321,7 +307,8 @@ class Processor:
                 raise
             except Exception as error:
                 self._failures.survive(error)
-            self._counters.busy_time_ns += perf_counter_ns() - started
+            handled -= self._request_channel.run_time_ns  # somebody else's time, now negative
+            self._counters.busy_time_ns += perf_counter_ns() - started + handled
 
     def _serve_ready(self, ready: list[tuple[int, int]]) -> None:
         connections = self._set.selector.connections
@@ -343,72 +330,81 @@ class Processor:
     def _serve(self, connection: Connection, events: int) -> None:
         if events & WRITABLE:
             self._continue_send(connection)
-        if not events & ~WRITABLE or not connection.is_open:
-            return
+            if events == WRITABLE or not connection.is_open:
+                return
         if connection.is_lingering:
             self._set.discard_unread(connection)
-        elif connection.mute_state or connection.receive.awaits_memory:
+        elif connection.mute_state or (
+            connection.frame_begun is not None and connection.receive.awaits_memory
+        ):
             self._set.silence(connection, events)
         else:
-            self._receive(connection)
+            request = self._receive(connection)
+            if request is not None:
+                self._request_channel.hand_over(request)
 
-    def _receive(self, connection: Connection) -> None:
-        """Read once, at most to the end of the frame; queue the request if it is whole."""
+    def _receive(self, connection: Connection) -> Request | None:
+        """Read once, at most to the end of the frame; returns the request if it is whole."""
         receive = connection.receive
         try:
             is_whole = receive.read_from(connection.transport)
         except BlockingIOError:
-            return
+            return None
         except EndOfStream:
             self._set.close(connection, DisconnectCause.PEER_CLOSED)
-            return
+            return None
         except RemoteProtocolError as error:
             self._refuse(connection, error)
-            return
+            return None
         except OSError:
             self._set.close(connection, DisconnectCause.PEER_RESET)
-            return
+            return None
         connection.last_active = self._now
         if is_whole:
             connection.frame_begun = None
-            payload = receive.take_payload()
-            self._queue_request(connection, payload)
-            return
+            return self._make_request(connection, receive.take_payload())
         if connection.frame_begun is None:
             self._set.frame_begun(connection, self._now)
         if receive.awaits_memory:
             self._set.await_memory(connection, self._retry_with_memory)
+        return None
 
-    def _queue_request(self, connection: Connection, payload: memoryview) -> None:
+    def _make_request(self, connection: Connection, payload: memoryview) -> Request | None:
+        """Make a request of a frame, and keep its connection from reading the next."""
         counters = self._counters
+        size = len(payload)
         counters.requests_received += 1
-        counters.payload_bytes_in += len(payload)
-        connection.bytes_in += len(payload) + SIZE_BYTES
+        counters.payload_bytes_in += size
+        connection.bytes_in += size + SIZE_BYTES
         try:
             request = self._parse(connection, payload)
         except RemoteProtocolError as error:
-            self._pool.release(len(payload))
+            self._pool.release(size)
             self._refuse(connection, error)
-            return
+            return None
         except (FatalExitError, MemoryError):
-            self._pool.release(len(payload))
+            self._pool.release(size)
             raise
         except Exception:
-            self._pool.release(len(payload))
+            self._pool.release(size)
             log.exception("%s: parsing a request failed", connection.connection_id)
             self._set.close(connection, DisconnectCause.UNEXPECTED)
-            return
-        request.hold_memory(self._pool, len(payload))
+            return None
+        request.hold_memory(self._pool, size)
         request.start_time_ns = perf_counter_ns()
         connection.request = request
-        connection.on(MuteEvent.MUTE)
-        connection.on(MuteEvent.REQUEST_RECEIVED)
-        self._request_channel.put(request)
+        connection.on_request()
+        return request
+
+    def _receive_and_queue(self, connection: Connection) -> None:
+        request = self._receive(connection)
+        if request is not None:
+            self._request_channel.put(request)
 
     def _retry_with_memory(self, connection: Connection) -> None:
         self._now = trio.current_time()
         try:
-            self._receive(connection)
+            self._receive_and_queue(connection)
             if connection.is_open:
                 self._set.listen_again(connection)
         except (FatalExitError, MemoryError):
@@ -417,172 +413,7 @@ class Processor:
             # Not the failure of whoever freed the memory.
             self._fail(connection, error)
 
-    # -- responses ----------------------------------------------------------------------------
-
-    def enqueue_response(self, response: Response) -> None:
-        """Hand over a response, from any task; never blocks, and no error of it comes out here.
-
-        It is acted on at once, unless another one waits before it or the turn is over: then it
-        is queued, and a task of the Processor takes it. The way through the queue costs a turn of
-        the event loop, which is most of what a client alone would wait for.
-
-        Raises:
-            FatalExitError, MemoryError: acting on it raised one.
-        """
-        started = perf_counter_ns()
-        if self._queued_responses or started >= self._turn.ends_ns:
-            self._queue_response(response)
-            return
-        if self._now_turn != self._turn.number:
-            self._look_at_clock()
-        try:
-            self._apply(response, started)
-        except (FatalExitError, MemoryError):
-            raise
-        except Exception as error:
-            # Not the failure of whoever answered: a task of this Processor meets it.
-            self._queue_response(FailedResponse(response.request, error))
-        self._counters.busy_time_ns += perf_counter_ns() - started
-
-    def _look_at_clock(self) -> None:
-        # Once a turn is enough: that is what trio itself calls now.
-        self._now_turn = self._turn.number
-        self._now = trio.current_time()
-
-    def _queue_response(self, response: Response) -> None:
-        self._queued_responses += 1
-        self._responses_in.send_nowait(response)
-
-    async def _take_responses(self) -> None:
-        receive, receive_nowait = self._responses.receive, self._responses.receive_nowait
-        turn = self._turn
-        while True:
-            response = await receive()
-            while turn.is_rest:
-                # Shielded, or the response would be lost with the task.
-                await trio.lowlevel.cancel_shielded_checkpoint()
-            # no checkpoint between taking a response and its bytes being the connection's
-            started = perf_counter_ns()
-            self._now = trio.current_time()
-            ends_ns = turn.end_for(started)
-            self._act_on(response)
-            while perf_counter_ns() < ends_ns:
-                try:
-                    response = receive_nowait()
-                except trio.WouldBlock:
-                    break
-                self._act_on(response)
-            self._counters.busy_time_ns += perf_counter_ns() - started
-
-    def _act_on(self, response: Response) -> None:
-        self._queued_responses -= 1
-        try:
-            if type(response) is FailedResponse:
-                raise response.error
-            self._apply(response, perf_counter_ns())
-        except (FatalExitError, MemoryError):
-            raise
-        except Exception as error:
-            self._fail(response.request.connection, error)
-
-    def _apply(self, response: Response, now_ns: int) -> None:
-        request = response.request
-        connection = request.connection
-        if connection.cause is not None:
-            return
-        if type(response) is SendResponse:
-            request.response_dequeue_time_ns = now_ns
-            self._send(connection, response.send)
-        elif type(response) is NoOpResponse:
-            request.response_dequeue_time_ns = now_ns
-            self._complete(connection)
-        elif type(response) is CloseConnectionResponse:
-            request.response_dequeue_time_ns = now_ns
-            self._set.close(connection, response.cause)
-        elif type(response) is StartThrottlingResponse:
-            connection.on(MuteEvent.THROTTLE_STARTED)
-        elif type(response) is EndThrottlingResponse:
-            connection.on(MuteEvent.THROTTLE_ENDED)
-            self._unmute(connection)
-
-    def _send(self, connection: Connection, send: Send) -> None:
-        try:
-            is_done = send.write_to(connection.transport)
-        except BlockingIOError:
-            is_done = False
-        except OSError as error:
-            log.debug("%s: sending failed: %s", connection.connection_id, error)
-            connection.pending_send = send  # what went out before the failure is counted
-            self._set.close(connection, DisconnectCause.SEND_FAILED)
-            return
-        connection.last_active = self._now
-        if is_done:
-            counters = self._counters
-            counters.responses_sent += 1
-            counters.bytes_out += send.size
-            counters.file_bytes_out += send.file_bytes
-            connection.bytes_out += send.size
-            self._complete(connection)
-        else:
-            connection.pending_send = send
-            connection.writes_interest = True
-            self._set.selector.update(connection)
-            self._set.send_stalled(connection, self._now)
-
-    def _continue_send(self, connection: Connection) -> None:
-        send = connection.pending_send
-        if send is None:
-            return
-        try:
-            is_done = send.write_to(connection.transport)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            log.debug("%s: sending failed: %s", connection.connection_id, error)
-            self._set.close(connection, DisconnectCause.SEND_FAILED)
-            return
-        connection.last_active = self._now
-        if is_done:
-            counters = self._counters
-            counters.responses_sent += 1
-            counters.bytes_out += send.size
-            counters.file_bytes_out += send.file_bytes
-            connection.bytes_out += send.size
-            connection.pending_send = None
-            connection.writes_interest = False
-            self._set.selector.update(connection)
-            self._complete(connection)
-
-    def _complete(self, connection: Connection) -> None:
-        """The response of the request in progress is out, or there is none to send."""
-        end_request(connection)
-        if self._is_draining:
-            self._set.part_with(connection)
-            return
-        connection.on(MuteEvent.RESPONSE_SENT)
-        self._unmute(connection)
-
-    def _unmute(self, connection: Connection) -> None:
-        connection.on(MuteEvent.UNMUTE)
-        if not connection.mute_state:
-            self._set.listen_again(connection)
-            if connection.receive.has_buffered:
-                self._receive(connection)  # the selector cannot know of it
-
     # -- the end of a connection --------------------------------------------------------------
-
-    def _fail(self, connection: Connection, error: Exception) -> None:
-        """Close a connection because a step of it failed in a way that nobody foresaw.
-
-        Raises:
-            Exception: ``error``, if this happened too often lately and the server shall stop.
-        """
-        if connection.is_open:
-            self._set.close(connection, DisconnectCause.UNEXPECTED)
-        if isinstance(error, OSError):
-            log.warning("%s: closed: %s", connection.connection_id, error)
-        else:
-            self._failures.survive(error)
 
     def _refuse(self, connection: Connection, error: RemoteProtocolError) -> None:
         log.warning("%s: closing: %s", connection.connection_id, error)

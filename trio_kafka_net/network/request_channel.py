@@ -3,6 +3,14 @@
 Towards the handlers: a bounded queue of requests, one per plane. Back: the response channel of the
 Processor that owns the connection.
 
+Both ways are short as long as nobody has to wait. A request is *handed over*: if a handler waits
+for one, and no request is queued, and the turn lasts, it is run there and then by whoever hands it
+over, in the place of that handler, and its answer is written before ``hand_over`` returns. In every
+other case it is queued. What a handler cannot finish without waiting is left to the handler task
+whose place was taken. Only a Processor's pass hands over: where a handler may be at work already
+(memory that it gives back lets another connection read, an answer that is out lets its own)
+requests are ``put``, or one would run in the middle of another.
+
 What is different from Kafka, on purpose. There a network thread blocks when the request queue is
 full, and with it every other connection of that thread. Here the request that found no room
 waits at the side, in the order of arrival, and only its own connection waits with it: it is
@@ -190,8 +198,11 @@ class Request:
         if not self._is_with_connection:
             if self._on_finished is not None:
                 self._finish()
-        elif self._holds_answer:
-            self.let_answer_go()
+        else:
+            self._holds_answer = False
+            answer, self._held_answer = self._held_answer, None
+            if answer is not None:
+                self.connection.processor.enqueue_response(answer)
 
     def leave_connection(self) -> None:
         """Its connection is done with it, or closed; a second call reports nothing."""
@@ -318,13 +329,37 @@ class RequestChannel:
         self._on_finished = on_finished
         self._capacity = capacity
         self.received = 0
-        """Requests that were ever put."""
+        """Requests that were ever put or handed over."""
         # All requests; those beyond the capacity are the ones that wait at the side.
         self._requests: deque[Request] = deque()
+        # Handlers that wait; one that was called is no longer among them.
         self._takers = trio.lowlevel.ParkingLot()
         self._is_waking = False  # a taker was woken and has not run yet
         self.is_awaited = False
         """Whether somebody comes back for the next request without being called."""
+        self.may_run: Callable[[int], bool] = lambda now_ns: False
+        """Whether a request may be run where it is handed over; the handlers set it."""
+        self.run: Callable[[Request], None] = self.put
+        """How that is done; called while a handler waits, in whose place it happens."""
+        self.run_time_ns = 0
+        """Time that this took until now, all runs together; that of one going on is not in it."""
+
+    def hand_over(self, request: Request) -> None:
+        """Run a request in the place of a handler that waits for one, or ``put`` it.
+
+        Not to be called inside of a handler: one would run in the middle of another. Its
+        ``start_time_ns`` is taken for now.
+
+        Raises:
+            FatalExitError, MemoryError: running it raised one.
+        """
+        if self._requests or not self._takers or not self.may_run(request.start_time_ns):
+            self.put(request)
+            return
+        request._is_with_handlers = True
+        request._on_finished = self._on_finished
+        self.received += 1
+        self.run(request)
 
     def put(self, request: Request) -> None:
         """Queue a request; never blocks, see the top of this file."""
@@ -334,18 +369,8 @@ class RequestChannel:
         self._requests.append(request)
         self.pass_on()
 
-    async def get(self) -> Request:
-        """The next request, in the order of arrival.
-
-        Cancellation: takes nothing.
-        Checkpoints: none if there is a request.
-        """
-        while not self._requests:
-            await self.wait_to_be_called()
-        return self._requests.popleft()
-
     def get_nowait(self) -> Request:
-        """The next request if there is one.
+        """The next request, in the order of arrival.
 
         Raises:
             trio.WouldBlock: there is none.
@@ -353,6 +378,15 @@ class RequestChannel:
         if not self._requests:
             raise trio.WouldBlock
         return self._requests.popleft()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no request is queued."""
+        return not self._requests
+
+    def call_one(self) -> None:
+        """Wake a handler, if one waits, for something that is not a request of the queue."""
+        self._takers.unpark()
 
     def pass_on(self) -> None:
         """Have somebody else take the next request: the caller is busy, or leaves."""
@@ -370,7 +404,7 @@ class RequestChannel:
             self.is_awaited = False
 
     async def wait_to_be_called(self) -> None:
-        """Wait although there may be requests, because somebody else comes for them.
+        """Wait until there are requests that nobody else comes for, or for ``call_one``.
 
         Cancellation: nothing happens.
         """

@@ -1,10 +1,10 @@
 """A turn of the event loop, and when a plane has had enough of it.
 
 A turn is what the event loop does between two looks at its sockets: every task that can run runs
-once, to its next checkpoint. A request takes three turns from its socket to the answer (Processor,
-handler, Processor) and waits for the one that is going on when it comes. So on an event loop that
-two planes share, the control plane is as fast as the data plane's turns are short; that its queue
-is empty does not help it.
+once, to its next checkpoint. A request takes one turn from its socket to the answer, or three if it
+is queued on the way (Processor, handler, Processor), and waits for the one that is going on when it
+comes. So on an event loop that two planes share, the control plane is as fast as the data plane's
+turns are short; that its queue is empty does not help it.
 
 Counting pieces of work does not make turns short: a request costs 20 µs or 1 ms, and what each of
 a dozen tasks may do adds up (benchmarks/control_plane.py saw turns of 60 ms with bounds by number
