@@ -1,6 +1,13 @@
 from __future__ import annotations
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_kafka_net.network import memory_pool
 from trio_kafka_net.network.memory_pool import MemoryPool
+
+MIB = 1 << 20
 
 
 def test_pool_grants_while_a_byte_is_free_and_counts_exactly():
@@ -78,12 +85,65 @@ def test_a_waiter_that_went_away_is_not_woken():
     assert 0 == pool.waiting
 
 
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+
+
 def test_large_payloads_are_committed_as_they_fill():
     """A peer that announces much and sends little costs address space only."""
-    with open("/proc/self/statm") as statm:
-        before = int(statm.read().split()[1])
-    held = [MemoryPool(-1).try_allocate(100 << 20) for _ in range(20)]
-    with open("/proc/self/statm") as statm:
-        grown_pages = int(statm.read().split()[1]) - before
+    before = resident_bytes()
+    held = [MemoryPool(-1).try_allocate(100 * MIB) for _ in range(20)]
     assert len(held) == 20
-    assert grown_pages * 4096 < 50 << 20
+    assert resident_bytes() - before < 50 * MIB
+
+
+def test_a_few_bytes_commit_no_more_than_a_huge_page():
+    before = resident_bytes()
+    held = [MemoryPool(-1).try_allocate(100 * MIB) for _ in range(10)]
+    for payload in held:
+        payload[:10] = b"ten bytes!"
+    assert resident_bytes() - before < 10 * 2 * MIB + 10 * MIB
+
+
+@given(
+    st.lists(
+        st.integers(1, 6).flatmap(lambda half: st.integers(half * MIB - 3, half * MIB + 3)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_payloads_have_their_size_and_nothing_of_one_is_in_another(sizes: list[int]):
+    """Also when one is garbage that was full of something, and something still looks at it."""
+    pool = MemoryPool(-1)
+    kept = []
+    for number, size in enumerate(sizes, start=1):
+        payload = pool.try_allocate(size)
+        assert len(payload) == size
+        assert not payload.readonly
+        assert sum(sizes[:number]) == pool.used
+        # Places where pages begin and end; all of it would take long.
+        marks = [*range(0, size, MIB // 2), size - 1]
+        assert all(payload[at] == 0 for at in marks)
+        for at in marks:
+            payload[at] = number
+        kept.append((payload[marks[-1] :], number))
+    for size in sizes:
+        pool.release(size)
+    assert 0 == pool.used
+    again = pool.try_allocate(sizes[0])
+    again[-1] = 99
+    assert all(view[0] == number for view, number in kept)
+
+
+def test_large_payloads_are_there_without_huge_pages(monkeypatch: pytest.MonkeyPatch):
+    """A kernel may be built without them."""
+
+    class Mapping(memory_pool.mmap.mmap):
+        def madvise(self, *_: int) -> None:
+            raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(memory_pool.mmap, "mmap", Mapping)
+    payload = MemoryPool(-1).try_allocate(3 * MIB)
+    payload[-1] = 1
+    assert len(payload) == 3 * MIB

@@ -8,9 +8,13 @@ As in Kafka the pool is not strict: a request is granted while a single byte is 
 large frame cannot starve; the overshoot is at most one frame.
 
 Very large payloads come from ``mmap``: the kernel commits their pages as the bytes arrive, so a
-peer that announces 100 MiB and sends ten bytes costs address space, not memory. Below that a
-``bytearray`` is used, although it is committed at once: fresh pages cost 30 times what warm ones
-do (726 µs against 22 µs for 1 MB on a virtual machine), and ordinary batches end at 1 MiB.
+peer that announces 100 MiB and sends ten bytes costs address space and one page. The mapping is
+private and asks for huge pages. A MiB of those costs 40 µs on a virtual machine, in small pages
+420 µs, and in those of a shared mapping, which is what ``mmap`` makes by default, 750 µs.
+
+Below that a ``bytearray`` is used, although it is committed at once: its memory is that of the last
+request, still warm (30 µs for a MiB, of which 10 fill it with zeros), and ordinary batches end at
+1 MiB.
 """
 
 from __future__ import annotations
@@ -18,11 +22,14 @@ from __future__ import annotations
 import mmap
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter_ns
 
 import attrs
 
-_MMAP_FROM = 2 * 1024 * 1024
+_HUGE_PAGE_BYTES = 2 * 1024 * 1024
+
+_MMAP_FROM = _HUGE_PAGE_BYTES
 """Payloads from this size on, in bytes, are mapped."""
 
 
@@ -87,7 +94,7 @@ class MemoryPool:
             return None
         self.used += size
         if size >= _MMAP_FROM:
-            return memoryview(mmap.mmap(-1, size))
+            return _map(size)
         return memoryview(bytearray(size))
 
     def release(self, size: int) -> None:
@@ -126,3 +133,13 @@ class MemoryPool:
         """Take a waiter back; one that is not waiting is ignored."""
         if wake in self._waiters:
             self._waiters.remove(wake)
+
+
+def _map(size: int) -> memoryview:
+    # Whole huge pages: what remains of a payload would be made of small ones otherwise.
+    pages = -(-size // _HUGE_PAGE_BYTES)
+    mapping = mmap.mmap(-1, pages * _HUGE_PAGE_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with suppress(OSError):  # a kernel without them; small pages will do
+            mapping.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(mapping)[:size]
