@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,34 +108,60 @@ def test_a_few_bytes_commit_no_more_than_a_huge_page():
     assert resident_bytes() - before < 10 * 2 * MIB + 10 * MIB
 
 
-@given(
-    st.lists(
-        st.integers(1, 6).flatmap(lambda half: st.integers(half * MIB - 3, half * MIB + 3)),
-        min_size=1,
-        max_size=4,
-    )
-)
-def test_payloads_have_their_size_and_nothing_of_one_is_in_another(sizes: list[int]):
-    """Also when one is garbage that was full of something, and something still looks at it."""
+def test_a_buffer_that_nobody_looks_at_is_used_again():
     pool = MemoryPool(-1)
-    kept = []
-    for number, size in enumerate(sizes, start=1):
+    first = pool.try_allocate(MIB).obj
+    assert pool.try_allocate(MIB - 1000).obj is first
+    assert pool.try_allocate(MIB // 4).obj is not first  # it would be kept for too little
+
+
+def test_a_view_that_outlives_its_request_sees_no_other_bytes():
+    pool = MemoryPool(-1)
+    payload = pool.try_allocate(MIB)
+    payload[:] = b"a" * MIB
+    records = payload[1000:2000][10:20]
+    del payload
+    pool.release(MIB)
+    pool.try_allocate(MIB)[:] = b"b" * MIB
+    assert records == b"a" * 10
+
+
+def test_a_few_buffers_are_remembered_however_many_there_were():
+    pool = MemoryPool(-1)
+    tracemalloc.start()
+    try:
+        held = [pool.try_allocate(MIB) for _ in range(40)]
+        assert tracemalloc.get_traced_memory()[0] > 40 * MIB
+        held.clear()
+        assert tracemalloc.get_traced_memory()[0] < 9 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+SIZES = st.sampled_from(
+    [0, 1, 1000, 65_535, 65_536, 65_537, 131_072, 200_000, MIB, 2 * MIB, 3 * MIB]
+)
+
+
+@given(st.lists(st.tuples(SIZES, st.integers(0, 5), st.integers(0, 20)), max_size=40))
+def test_views_keep_their_bytes_whatever_is_allocated(steps: list[tuple[int, int, int]]):
+    """Payloads come and go; of some a slice stays."""
+    pool = MemoryPool(-1)
+    used = 0
+    views: list[tuple[memoryview, int]] = []
+    for number, (size, keep, forgotten) in enumerate(steps):
         payload = pool.try_allocate(size)
-        assert len(payload) == size
-        assert not payload.readonly
-        assert sum(sizes[:number]) == pool.used
-        # Places where pages begin and end; all of it would take long.
-        marks = [*range(0, size, MIB // 2), size - 1]
-        assert all(payload[at] == 0 for at in marks)
-        for at in marks:
-            payload[at] = number
-        kept.append((payload[marks[-1] :], number))
-    for size in sizes:
+        used += size
+        assert (len(payload), payload.readonly, pool.used) == (size, False, used)
+        marks = sorted({0, size // 2, size - 1}) if size else []
+        for mark in marks:
+            payload[mark] = number
+        views += [(payload[mark : mark + 1], number) for mark in marks[:keep]]
+        del payload
+        del views[:forgotten]
         pool.release(size)
-    assert 0 == pool.used
-    again = pool.try_allocate(sizes[0])
-    again[-1] = 99
-    assert all(view[0] == number for view, number in kept)
+        used -= size
+        assert all(view[0] == stamp for view, stamp in views)
 
 
 def test_large_payloads_are_there_without_huge_pages(monkeypatch: pytest.MonkeyPatch):

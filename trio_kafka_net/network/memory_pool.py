@@ -1,8 +1,8 @@
 """Bounded memory for request payloads.
 
-The pool counts, it does not keep buffers: ``try_allocate`` makes fresh memory, ``release`` gives
-its size back to the count. When the bound is reached the connection waits, not the Processor:
-whoever was refused asks ``notify_when_free`` to be called once, in the order of refusal.
+What the pool counts are sizes: ``try_allocate`` takes one, ``release`` gives it back. When the
+bound is reached the connection waits, not the Processor: whoever was refused asks
+``notify_when_free`` to be called once, in the order of refusal.
 
 As in Kafka the pool is not strict: a request is granted while a single byte is free, so that a
 large frame cannot starve; the overshoot is at most one frame.
@@ -12,9 +12,12 @@ peer that announces 100 MiB and sends ten bytes costs address space and one page
 private and asks for huge pages. A MiB of those costs 40 µs on a virtual machine, in small pages
 420 µs, and in those of a shared mapping, which is what ``mmap`` makes by default, 750 µs.
 
-Below that a ``bytearray`` is used, although it is committed at once: its memory is that of the last
-request, still warm (30 µs for a MiB, of which 10 fill it with zeros), and ordinary batches end at
-1 MiB.
+Below that a ``bytearray`` is used, although it is committed at once. The last few of the larger
+ones are remembered and used again, for the C library gives the memory of several that come and go
+back to the kernel, and each new one would then cost 256 page faults for a MiB, more than receiving
+the bytes. Only one that nobody looks at any more is used again: whether a view of it is left is
+what Python itself knows, so a view that outlives its request, for whatever reason, never sees the
+bytes of another.
 """
 
 from __future__ import annotations
@@ -31,6 +34,12 @@ _HUGE_PAGE_BYTES = 2 * 1024 * 1024
 
 _MMAP_FROM = _HUGE_PAGE_BYTES
 """Payloads from this size on, in bytes, are mapped."""
+
+_REMEMBERED_FROM = 64 * 1024
+"""Buffers of payloads from this size on, in bytes, are remembered; sizes are multiples of it."""
+
+_REMEMBERED = 8
+"""How many buffers; up to 2 MiB each stay with the process when the load is gone."""
 
 
 @attrs.frozen
@@ -62,6 +71,7 @@ class MemoryPool:
         "_depleted_since_ns",
         "_depleted_time_ns",
         "_is_waking",
+        "_remembered",
         "_waiters",
         "size",
         "used",
@@ -78,6 +88,8 @@ class MemoryPool:
         """Bytes handed out and not given back."""
         self._waiters: deque[Callable[[], None]] = deque()
         self._is_waking = False
+        # Some of these are in use.
+        self._remembered: deque[bytearray] = deque(maxlen=_REMEMBERED)
         self._depleted_since_ns = 0  # 0 while nobody is refused
         self._depleted_time_ns = 0
 
@@ -87,7 +99,10 @@ class MemoryPool:
         return len(self._waiters)
 
     def try_allocate(self, size: int) -> memoryview | None:
-        """Fresh writable memory of ``size`` bytes, or None if the pool is used up."""
+        """Writable memory of ``size`` bytes, or None if the pool is used up.
+
+        What is in it is not defined; nobody else has a view of it.
+        """
         if 0 < self.size <= self.used and size:
             if not self._depleted_since_ns:
                 self._depleted_since_ns = perf_counter_ns()
@@ -95,7 +110,18 @@ class MemoryPool:
         self.used += size
         if size >= _MMAP_FROM:
             return _map(size)
+        if size >= _REMEMBERED_FROM:
+            return memoryview(self._buffer_for(size))[:size]
         return memoryview(bytearray(size))
+
+    def _buffer_for(self, size: int) -> bytearray:
+        """A buffer of ``size`` bytes or somewhat more, of which there is no view."""
+        for buffer in reversed(self._remembered):
+            if size <= len(buffer) <= 2 * size and _is_unseen(buffer):
+                return buffer
+        buffer = bytearray(-(-size // _REMEMBERED_FROM) * _REMEMBERED_FROM)
+        self._remembered.append(buffer)
+        return buffer
 
     def release(self, size: int) -> None:
         """Give ``size`` bytes back, and wake waiters while there is room."""
@@ -133,6 +159,15 @@ class MemoryPool:
         """Take a waiter back; one that is not waiting is ignored."""
         if wake in self._waiters:
             self._waiters.remove(wake)
+
+
+def _is_unseen(buffer: bytearray) -> bool:
+    try:
+        # A bytearray of which there is a view cannot be resized; this one is as it was.
+        buffer.append(buffer.pop())
+    except BufferError:
+        return False
+    return True
 
 
 def _map(size: int) -> memoryview:
