@@ -1,6 +1,15 @@
 from __future__ import annotations
 
+import tracemalloc
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trio_kafka_net.network import memory_pool
 from trio_kafka_net.network.memory_pool import MemoryPool
+
+MIB = 1 << 20
 
 
 def test_pool_grants_while_a_byte_is_free_and_counts_exactly():
@@ -78,12 +87,89 @@ def test_a_waiter_that_went_away_is_not_woken():
     assert 0 == pool.waiting
 
 
+def resident_bytes() -> int:
+    with open("/proc/self/statm") as statm:
+        return int(statm.read().split()[1]) * 4096
+
+
 def test_large_payloads_are_committed_as_they_fill():
     """A peer that announces much and sends little costs address space only."""
-    with open("/proc/self/statm") as statm:
-        before = int(statm.read().split()[1])
-    held = [MemoryPool(-1).try_allocate(100 << 20) for _ in range(20)]
-    with open("/proc/self/statm") as statm:
-        grown_pages = int(statm.read().split()[1]) - before
+    before = resident_bytes()
+    held = [MemoryPool(-1).try_allocate(100 * MIB) for _ in range(20)]
     assert len(held) == 20
-    assert grown_pages * 4096 < 50 << 20
+    assert resident_bytes() - before < 50 * MIB
+
+
+def test_a_few_bytes_commit_no_more_than_a_huge_page():
+    before = resident_bytes()
+    held = [MemoryPool(-1).try_allocate(100 * MIB) for _ in range(10)]
+    for payload in held:
+        payload[:10] = b"ten bytes!"
+    assert resident_bytes() - before < 10 * 2 * MIB + 10 * MIB
+
+
+def test_a_buffer_that_nobody_looks_at_is_used_again():
+    pool = MemoryPool(-1)
+    first = pool.try_allocate(MIB).obj
+    assert pool.try_allocate(MIB - 1000).obj is first
+    assert pool.try_allocate(MIB // 3).obj is not first  # it would be kept for too little
+
+
+def test_a_view_that_outlives_its_request_sees_no_other_bytes():
+    pool = MemoryPool(-1)
+    payload = pool.try_allocate(MIB)
+    payload[:] = b"a" * MIB
+    records = payload[1000:2000][10:20]
+    del payload
+    pool.release(MIB)
+    pool.try_allocate(MIB)[:] = b"b" * MIB
+    assert records == b"a" * 10
+
+
+def test_a_few_buffers_are_remembered_however_many_there_were():
+    pool = MemoryPool(-1)
+    tracemalloc.start()
+    try:
+        held = [pool.try_allocate(MIB) for _ in range(40)]
+        assert tracemalloc.get_traced_memory()[0] > 40 * MIB
+        held.clear()
+        assert tracemalloc.get_traced_memory()[0] < 9 * MIB
+    finally:
+        tracemalloc.stop()
+
+
+SIZES = st.sampled_from([0, 1, 65_536, 262_143, 262_144, 262_145, 600_000, MIB, 2 * MIB, 3 * MIB])
+
+
+@given(st.lists(st.tuples(SIZES, st.integers(0, 5), st.integers(0, 20)), max_size=40))
+def test_views_keep_their_bytes_whatever_is_allocated(steps: list[tuple[int, int, int]]):
+    """Payloads come and go; of some a slice stays."""
+    pool = MemoryPool(-1)
+    used = 0
+    views: list[tuple[memoryview, int]] = []
+    for number, (size, keep, forgotten) in enumerate(steps):
+        payload = pool.try_allocate(size)
+        used += size
+        assert (len(payload), payload.readonly, pool.used) == (size, False, used)
+        marks = sorted({0, size // 2, size - 1}) if size else []
+        for mark in marks:
+            payload[mark] = number
+        views += [(payload[mark : mark + 1], number) for mark in marks[:keep]]
+        del payload
+        del views[:forgotten]
+        pool.release(size)
+        used -= size
+        assert all(view[0] == stamp for view, stamp in views)
+
+
+def test_large_payloads_are_there_without_huge_pages(monkeypatch: pytest.MonkeyPatch):
+    """A kernel may be built without them."""
+
+    class Mapping(memory_pool.mmap.mmap):
+        def madvise(self, *_: int) -> None:
+            raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(memory_pool.mmap, "mmap", Mapping)
+    payload = MemoryPool(-1).try_allocate(3 * MIB)
+    payload[-1] = 1
+    assert len(payload) == 3 * MIB
