@@ -4,7 +4,7 @@ Versions: Fetch 4-18.
 Behaviour:
     * record bytes go from the segment file to the socket as they were produced, few of them
       in one piece with the rest of the answer, many by sendfile
-    * waits until min_bytes are there or max_wait is over; parked, so it does not hold a handler
+    * waits until min_bytes are there or max_wait is over; set aside, without a task or a handler
     * the first batch of the first partition that has one is whole, however large; everything else
       keeps to the limits of partition and request, and may end in the middle of a batch, but never
       of its first
@@ -22,10 +22,10 @@ Version notes:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 import attrs
+import trio
 
 from trio_kafka_net.broker.partition import Partition
 from trio_kafka_net.broker.topic_traffic import TopicTraffic
@@ -34,6 +34,7 @@ from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.fetch import FetchRequest, FetchResponse
 
 from .context import RequestContext
+from .delayed_answer import DelayedAnswer
 
 if TYPE_CHECKING:
     from .registry import KafkaApis
@@ -56,7 +57,7 @@ def register(apis: KafkaApis) -> None:
     apis.add(fetch, key=FetchRequest.API_KEY, error_response=_fetch_error)
 
 
-def fetch(ctx: RequestContext, request: FetchRequest) -> FetchResponse | Awaitable[FetchResponse]:
+def fetch(ctx: RequestContext, request: FetchRequest) -> FetchResponse | DelayedFetch:
     """Read from partitions, at once if there is enough."""
     if request.session_epoch not in _FULL_FETCH_EPOCHS:
         # Nobody was given a session here; the client starts over with a full request.
@@ -66,25 +67,43 @@ def fetch(ctx: RequestContext, request: FetchRequest) -> FetchResponse | Awaitab
     if reader.is_enough or request.max_wait_ms <= 0 or not reader.keys:
         reader.count_bytes_out()
         return response
-    return _wait(ctx, reader)
+    return DelayedFetch(ctx, reader, response)
 
 
-async def _wait(ctx: RequestContext, reader: _Reader) -> FetchResponse:
-    """Read again whenever a partition moved, until it is enough or the time is over."""
-    purgatory = ctx.broker.replicas.purgatory
-    response: FetchResponse | None = None
-    async with ctx.parked("Fetch"):
-        with (
-            ctx.broker.long_poll(reader.request.max_wait_ms / 1000),
-            purgatory.watch(reader.keys) as watch,
-        ):
-            response = reader.read()
-            while not reader.is_enough:
-                await watch.wait()
-                response = reader.read()
-    assert response is not None
-    reader.count_bytes_out()
-    return response
+class DelayedFetch(DelayedAnswer):
+    """Waits for a partition to move, reads again, and answers if it is enough or time is over.
+
+    Source: Kafka ``DelayedFetch`` (4.0).
+    """
+
+    __slots__ = ("_reader", "_response")
+
+    reason = "Fetch"
+
+    def __init__(self, ctx: RequestContext, reader: _Reader, response: FetchResponse) -> None:
+        """Wait for more than ``reader`` has found, which is in ``response``."""
+        super().__init__(ctx)
+        self._reader = reader
+        self._response = response
+
+    def begin(self) -> None:
+        """Wait for any partition that was read."""
+        reader = self._reader
+        deadline = trio.current_time() + reader.request.max_wait_ms / 1000
+        self.ctx.broker.replicas.purgatory.add(self, reader.keys, deadline)
+
+    def look(self) -> FetchResponse | None:
+        """Read again; the answer if that is enough, or the time is over."""
+        reader = self._reader
+        response = self._response = reader.read()
+        if not (reader.is_enough or self.is_due):
+            return None
+        reader.count_bytes_out()
+        return response
+
+    def end(self) -> None:
+        """Wait for nothing."""
+        self.ctx.broker.replicas.purgatory.discard(self)
 
 
 @attrs.define(eq=False)

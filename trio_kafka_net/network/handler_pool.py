@@ -14,6 +14,9 @@ request.
 
 Parked is also the only state in which a request may be cancelled when its client goes away: it
 has nothing half done.
+
+A request may also wait without any task (``set_aside``); it comes back through the queue, and its
+handler runs what is left of it.
 """
 
 from __future__ import annotations
@@ -32,14 +35,16 @@ from trio_kafka_net.errors import CloseConnection, FatalExitError
 
 from .connection import DisconnectCause
 from .request_channel import Request, RequestChannel
+from .set_aside import Resume, SetAside
 from .turn import Turn
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-Handle = Callable[[Request], Awaitable[None] | None]
-"""Runs one request and answers it; returns an awaitable only if it has to wait."""
+Handle = Callable[[Request], Awaitable[None] | SetAside | None]
+"""Runs one request and answers it; returns an awaitable if it has to wait, and what ``set_aside``
+returned if it waits without a handler."""
 
 
 @attrs.frozen
@@ -157,6 +162,24 @@ class RequestHandlerPool:
         if scope.cancelled_caught:
             raise CloseConnection("the client went away while its request was parked")
 
+    def set_aside(self, request: Request, reason: str, resume: Resume) -> SetAside:
+        """Let the request that is being handled wait without a handler; see ``set_aside.py``.
+
+        Args:
+            request: the request; the handler of it returns at once, with what this returns.
+            reason: what for; the label of the count.
+            resume: goes on with it when it was called, answers it, and returns True; or returns
+                False to wait on.
+
+        Returns:
+            What to ``call`` when it may be time; done for it when the client goes away.
+        """
+        aside = SetAside(request, reason, resume, self._channel, self._parked)
+        request.parked_scope = aside
+        if request.connection.peer_gone or not request.connection.is_open:
+            aside.call()
+        return aside
+
     def _start_handler(self) -> None:
         assert self._nursery is not None
         self._runnable += 1
@@ -172,8 +195,12 @@ class RequestHandlerPool:
                     request = channel.get_nowait()
                 except trio.WouldBlock:
                     request = await self._be_idle(channel.get)
+                aside = request.parked_scope
+                if isinstance(aside, SetAside):
+                    self._resume(request, aside)
+                    continue
                 rest = self._run_request(request)
-                if rest is not None:
+                if rest is not None and not isinstance(rest, SetAside):
                     channel.pass_on()
                     await self._finish_request(request, rest)
         finally:
@@ -209,7 +236,7 @@ class RequestHandlerPool:
             self._idle_since_ns -= idle_since
             self._idle_time_ns += perf_counter_ns() - idle_since
 
-    def _run_request(self, request: Request) -> Awaitable[None] | None:
+    def _run_request(self, request: Request) -> Awaitable[None] | SetAside | None:
         """Run a request as far as it goes without waiting; returns the rest."""
         request.dequeue_time_ns = perf_counter_ns()
         request.hold_answer()
@@ -224,6 +251,23 @@ class RequestHandlerPool:
             if rest is None:
                 request.leave_handlers()
         return rest
+
+    def _resume(self, request: Request, aside: SetAside) -> None:
+        """Go on with a request that was set aside and is called."""
+        aside.begin()
+        is_over = True
+        try:
+            is_over = aside.resume()
+            if is_over and not request.is_answered:
+                self._close_unanswered(request)
+        except Exception as error:
+            self._close_failed(request, error)
+        finally:
+            if is_over:
+                aside.end()
+                request.leave_handlers()
+            else:
+                aside.wait_on()
 
     async def _finish_request(self, request: Request, rest: Awaitable[None]) -> None:
         try:
