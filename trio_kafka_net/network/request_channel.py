@@ -350,6 +350,7 @@ class RequestChannel:
         """
         while not self._requests:
             await self.wait_to_be_called()
+        self._is_served = True
         return self._requests.popleft()
 
     def get_nowait(self) -> Request:
