@@ -41,7 +41,7 @@ class DelayedAnswer(DelayedOperation):
         """Of the request."""
 
     def begin(self) -> None:
-        """Begin to wait: from now on ``notify`` is called when it may be time to look."""
+        """Begin to wait: from now on ``wake`` is called when it may be time to look."""
 
     def look(self) -> Message | None:
         """The answer, if it is time; None if not.
@@ -67,13 +67,13 @@ class DelayedAnswer(DelayedOperation):
     async def _wait(self) -> Message:
         async with self.ctx.parked(self.reason):
             told = trio.Event()
-            self.notify = told.set
+            self.wake = told.set
             self.begin()
             try:
                 while (answer := self.look()) is None:
                     await told.wait()
                     told = trio.Event()
-                    self.notify = told.set
+                    self.wake = told.set
             finally:
                 self.end()
         return answer

@@ -188,7 +188,7 @@ class ApiDispatcher:
         assert self.pool is not None
         resume = partial(self._look_again, request, message, answer)
         aside = self.pool.set_aside(request, answer.reason, resume)
-        answer.notify = aside.call
+        answer.wake = aside.call
         answer.begin()
         return aside
 

@@ -24,12 +24,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
 from trio_kafka_net.broker.partition import Partition
-from trio_kafka_net.broker.topic_traffic import TopicTraffic
 from trio_kafka_net.errors import KafkaError, StorageError
+from trio_kafka_net.network.framing import FileRegion
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.fetch import FetchRequest, FetchResponse
 
@@ -64,7 +63,7 @@ def fetch(ctx: RequestContext, request: FetchRequest) -> FetchResponse | Delayed
         return FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
     reader = _Reader(ctx, request)
     response = reader.read()
-    if reader.is_enough or request.max_wait_ms <= 0 or not reader.keys:
+    if reader.is_enough or request.max_wait_ms <= 0 or not reader.found:
         reader.count_bytes_out()
         return response
     return DelayedFetch(ctx, reader, response)
@@ -89,106 +88,180 @@ class DelayedFetch(DelayedAnswer):
     def begin(self) -> None:
         """Wait for any partition that was read."""
         reader = self._reader
+        reader.note_ends()
+        keys = [partition.key for partition, _, _ in reader.found]
         deadline = trio.current_time() + reader.request.max_wait_ms / 1000
-        self.ctx.broker.replicas.purgatory.add(self, reader.keys, deadline)
+        self.ctx.broker.replicas.purgatory.add(self, keys, deadline)
 
     def look(self) -> FetchResponse | None:
-        """Read again; the answer if that is enough, or the time is over."""
+        """Read again if something moved; the answer if that is enough, or the time is over.
+
+        Nothing moved is what most consumers wait for in vain: then the first look is the answer.
+        """
         reader = self._reader
-        response = self._response = reader.read()
+        if self.is_told:
+            self.is_told = False
+            if self.is_due or reader.may_be_enough():
+                self._response = reader.read()
+                reader.note_ends()
         if not (reader.is_enough or self.is_due):
             return None
         reader.count_bytes_out()
-        return response
+        return self._response
 
     def end(self) -> None:
         """Wait for nothing."""
         self.ctx.broker.replicas.purgatory.discard(self)
 
 
-@attrs.define(eq=False)
+_Found = tuple[Partition, FetchRequest.Partition, FileRegion | None]
+"""A partition that was read, how it was asked for, and what there was."""
+
+
 class _Reader:
     """Reads what a Fetch asks for, as often as it takes."""
 
-    ctx: RequestContext
-    request: FetchRequest
-    keys: list[tuple[str, int]] = attrs.field(factory=list)
-    """Partitions that more may come from."""
-    is_enough: bool = False
-    """Whether the last read is to be answered: enough bytes, or an error."""
-    _response: FetchResponse = attrs.field(init=False)
-    """What the last read gave."""
-    _sent: list[tuple[TopicTraffic, int]] = attrs.field(factory=list)
-    """Bytes that the last read gave, with the figures of their topics."""
-    _bytes_left: int = 0
-    _bytes_read: int = 0
+    __slots__ = (
+        "_bytes_left",
+        "_bytes_read",
+        "_ends",
+        "_response",
+        "ctx",
+        "found",
+        "is_enough",
+        "request",
+    )
+
+    def __init__(self, ctx: RequestContext, request: FetchRequest) -> None:
+        self.ctx = ctx
+        self.request = request
+        self._ends: list[_End] | None = None
 
     def read(self) -> FetchResponse:
         """Read every partition once, within the limits.
 
         Source: Kafka ``ReplicaManager.readFromLog`` (4.0).
         """
-        self.keys = []
-        self._sent = []
-        self.is_enough = False
-        ctx = self.ctx
-        max_bytes = min(self.request.max_bytes, ctx.broker.config.fetch_max_bytes)
-        if ctx.broker.quotas.is_enforced:
-            most = ctx.broker.quotas.most_fetch_bytes(ctx.principal.name, ctx.client_id)
+        ctx, request = self.ctx, self.request
+        broker = ctx.broker
+        max_bytes = min(request.max_bytes, broker.config.fetch_max_bytes)
+        if broker.quotas.is_enforced:
+            most = broker.quotas.most_fetch_bytes(ctx.principal.name, ctx.client_id)
             max_bytes = int(min(max_bytes, most))
         self._bytes_left = max_bytes
         self._bytes_read = 0
+        # Partitions that more may come from.
+        self.found: list[_Found] = []
+        # Whether this is to be answered: enough bytes, or an error.
+        self.is_enough = False
         response = self._response = FetchResponse()
-        for topic in self.request.topics:
-            name = self._name_of(topic)
+        has_names = ctx.request.api_version < _TOPIC_IDS_SINCE
+        for topic in request.topics:
+            name = topic.topic if has_names else self._name_of(topic)
+            answers = []
+            for asked in topic.partitions:
+                answers.append(self._read_partition(name, asked))
             response.responses.append(
                 FetchResponse.FetchableTopicResponse(
-                    topic=topic.topic,
-                    topic_id=topic.topic_id,
-                    partitions=[self._read_partition(name, asked) for asked in topic.partitions],
+                    topic=topic.topic, topic_id=topic.topic_id, partitions=answers
                 )
             )
-        if self._bytes_read >= min(self.request.min_bytes, max_bytes):
+        if self._bytes_read >= request.min_bytes or self._bytes_read >= max_bytes:
             self.is_enough = True
         return response
 
     def count_bytes_out(self) -> None:
         """Count what the last read gave: that is what the client gets."""
-        for traffic, count in self._sent:
-            traffic.bytes_out += count
+        for partition, _, region in self.found:
+            if region is not None:
+                partition.traffic.bytes_out += region.count
+
+    def note_ends(self) -> None:
+        """Remember where the last read found each partition to end, if that may save another."""
+        if self.request.min_bytes > 1:
+            self._ends = [_End(partition, asked, region) for partition, asked, region in self.found]
+
+    def may_be_enough(self) -> bool:
+        """Whether another read may find enough, as far as that can be said without one."""
+        ends = self._ends
+        if ends is None:
+            return True
+        total = 0
+        for end in ends:
+            readable = end.readable_bytes()
+            if readable is None:
+                return True
+            total += readable
+        return total >= min(self.request.min_bytes, self._bytes_read + self._bytes_left)
 
     def _name_of(self, topic: FetchRequest.Topic) -> str | None:
-        if self.ctx.api_version < _TOPIC_IDS_SINCE:
-            return topic.topic
         known = self.ctx.broker.metadata.get_topic_by_id(topic.topic_id)
         return None if known is None else known.name
 
     def _read_partition(self, name: str | None, asked: FetchRequest.Partition) -> PartitionData:
-        answer = PartitionData(
-            partition_index=asked.partition,
-            high_watermark=-1,
-            aborted_transactions=[] if self.request.isolation_level == _READ_COMMITTED else None,
-            records=b"",
-        )
+        diverging: FetchResponse.EpochEndOffset | None = None
+        region: FileRegion | None = None
         try:
             partition = self._partition(name, asked)
-            self._read_into(answer, partition, asked)
+            if asked.last_fetched_epoch >= 0:
+                diverging = _diverging_epoch(partition, asked)
+            if diverging is None:
+                max_bytes = min(asked.partition_max_bytes, self._bytes_left)
+                region = partition.read_records(
+                    asked.fetch_offset, max(0, max_bytes), min_one_batch=not self._bytes_read
+                )
+            log = partition.log
         except (KafkaError, StorageError) as error:
-            self._refuse(answer, error_code_of(error), name)
             self.is_enough = True
-        else:
-            self.keys.append(partition.key)
-        return answer
+            return self._refused(asked.partition, error_code_of(error), name)
+        if region is not None:
+            self._bytes_read += region.count
+            self._bytes_left -= region.count
+            if asked.fetch_offset < log.active_base_offset:
+                # A region ends with its segment; more is there, it only takes another request.
+                self.is_enough = True
+        elif diverging is not None:
+            self.is_enough = True
+        self.found.append((partition, asked, region))
+        high_watermark = log.high_watermark
+        return PartitionData(
+            partition_index=asked.partition,
+            high_watermark=high_watermark,
+            last_stable_offset=high_watermark,
+            log_start_offset=log.log_start_offset,
+            diverging_epoch=diverging,
+            aborted_transactions=[] if self.request.isolation_level == _READ_COMMITTED else None,
+            records=b"" if region is None else region,
+        )
 
-    def _refuse(self, answer: PartitionData, code: ErrorCode, name: str | None) -> None:
+    def _partition(self, name: str | None, asked: FetchRequest.Partition) -> Partition:
+        if name is None:
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
+        ctx, request = self.ctx, self.request
+        replica_id = request.replica_id
+        if ctx.request.api_version >= _REPLICA_STATE_SINCE:
+            state = request.replica_state
+            replica_id = -1 if state is None else state.replica_id
+        if replica_id >= 0:
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        return ctx.broker.replicas.partition_or_raise(
+            name, asked.partition, current_leader_epoch=asked.current_leader_epoch
+        )
+
+    def _refused(self, index: int, code: ErrorCode, name: str | None) -> PartitionData:
         version = self.ctx.api_version
         if code is ErrorCode.KAFKA_STORAGE_ERROR and version < _STORAGE_ERROR_SINCE:
             code = ErrorCode.NOT_LEADER_OR_FOLLOWER
-        answer.error_code = code
-        answer.high_watermark = answer.last_stable_offset = answer.log_start_offset = -1
-        answer.aborted_transactions = None
+        answer = PartitionData(
+            partition_index=index,
+            error_code=code,
+            high_watermark=-1,
+            aborted_transactions=None,
+            records=b"",
+        )
         if code in _LEADER_ERRORS and version >= _CURRENT_LEADER_SINCE and name is not None:
             self._name_leader(answer, name)
+        return answer
 
     def _name_leader(self, answer: PartitionData, name: str) -> None:
         """Tell the client where to go instead (KIP-951)."""
@@ -206,56 +279,50 @@ class _Reader:
                 )
             )
 
-    def _partition(self, name: str | None, asked: FetchRequest.Partition) -> Partition:
-        if name is None:
-            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
-        request = self.request
-        replica_id = request.replica_id
-        if self.ctx.api_version >= _REPLICA_STATE_SINCE:
-            state = request.replica_state
-            replica_id = -1 if state is None else state.replica_id
-        if replica_id >= 0:
-            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        return self.ctx.broker.replicas.partition_or_raise(
-            name, asked.partition, current_leader_epoch=asked.current_leader_epoch
-        )
 
-    def _read_into(
-        self, answer: PartitionData, partition: Partition, asked: FetchRequest.Partition
+class _End:
+    """Where a partition ended when it was read, and what is there since, without a read.
+
+    Source: Kafka ``DelayedFetch.tryComplete`` (4.0).
+    """
+
+    __slots__ = ("_active_base_offset", "_asked", "_epoch", "_log", "_partition", "_start")
+
+    def __init__(
+        self, partition: Partition, asked: FetchRequest.Partition, region: FileRegion | None
     ) -> None:
-        if self._has_diverged(answer, partition, asked):
-            self.is_enough = True
-        else:
-            region = partition.read_records(
-                asked.fetch_offset,
-                max(0, min(asked.partition_max_bytes, self._bytes_left)),
-                min_one_batch=not self._bytes_read,
-            )
-            if region is not None:
-                answer.records = region
-                self._sent.append((partition.traffic, region.count))
-                self._bytes_read += region.count
-                self._bytes_left -= region.count
-                if asked.fetch_offset < partition.log.active_base_offset:
-                    # A region ends with its segment; more is there, it only takes another request.
-                    self.is_enough = True
-        answer.high_watermark = answer.last_stable_offset = partition.high_watermark
-        answer.log_start_offset = partition.log_start_offset
+        self._partition = partition
+        self._asked = asked
+        self._epoch = partition.leader_epoch
+        self._log = log = partition.log
+        self._active_base_offset = log.active_base_offset
+        self._start = log.active_size if region is None else region.position
 
-    @staticmethod
-    def _has_diverged(
-        answer: PartitionData, partition: Partition, asked: FetchRequest.Partition
-    ) -> bool:
-        """Whether the client read records that this log no longer has (KIP-595)."""
-        if asked.last_fetched_epoch < 0:
-            return False
-        epoch, end_offset = partition.end_offset_for_epoch(asked.last_fetched_epoch)
-        if epoch < 0 or end_offset < 0:
-            raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
-        if epoch >= asked.last_fetched_epoch and end_offset >= asked.fetch_offset:
-            return False
-        answer.diverging_epoch = FetchResponse.EpochEndOffset(epoch=epoch, end_offset=end_offset)
-        return True
+    def readable_bytes(self) -> int | None:
+        """How many bytes a read may find; None if only a read can tell, or tells something else."""
+        partition, log, asked = self._partition, self._log, self._asked
+        if (
+            not partition.is_leader
+            or partition.is_offline
+            or partition.leader_epoch != self._epoch
+            or log.active_base_offset != self._active_base_offset
+            or log.log_start_offset > asked.fetch_offset
+            or log.high_watermark != log.log_end_offset
+        ):
+            return None
+        return min(log.active_size - self._start, asked.partition_max_bytes)
+
+
+def _diverging_epoch(
+    partition: Partition, asked: FetchRequest.Partition
+) -> FetchResponse.EpochEndOffset | None:
+    """Where this log left what the client read, if it has not all of that any more (KIP-595)."""
+    epoch, end_offset = partition.end_offset_for_epoch(asked.last_fetched_epoch)
+    if epoch < 0 or end_offset < 0:
+        raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
+    if epoch >= asked.last_fetched_epoch and end_offset >= asked.fetch_offset:
+        return None
+    return FetchResponse.EpochEndOffset(epoch=epoch, end_offset=end_offset)
 
 
 def _fetch_error(request: FetchRequest, code: ErrorCode, text: str | None) -> FetchResponse:

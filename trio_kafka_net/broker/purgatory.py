@@ -75,17 +75,24 @@ class Watch:
 class DelayedOperation:
     """What waits without a task; ``Purgatory.add`` and ``discard`` are its beginning and end."""
 
-    __slots__ = ("_keys", "is_due", "notify")
+    __slots__ = ("_keys", "is_due", "is_told", "wake")
 
-    notify: Callable[[], None]
-    """Tells it to look again, as often as anybody likes; must be cheap and must not raise."""
+    wake: Callable[[], None]
+    """Has it look again some time; must be cheap, must not raise, and is called rather often."""
 
     def __init__(self) -> None:
         """Begin outside any purgatory."""
-        self.notify = _nobody
+        self.wake = _nobody
+        self.is_told = False
+        """Whether one of its keys has moved; it says when it has looked."""
         self.is_due = False
         """Whether it shall wait no longer: its time is over, or the broker stops."""
         self._keys: Sequence[Hashable] = ()
+
+    def notify(self) -> None:
+        """One of its keys has moved."""
+        self.is_told = True
+        self.wake()
 
 
 def _nobody() -> None:
@@ -132,7 +139,7 @@ class Purgatory:
         self._operations += 1
         if self._is_closed:
             operation.is_due = True
-            operation.notify()
+            operation.wake()
         if len(self._deadlines) > 2 * self._operations + _COMPACT_ABOVE:
             self._compact()
         self._numbers += 1
@@ -148,7 +155,7 @@ class Purgatory:
             self._operations -= 1
             self._leave(operation, keys)
             # It mostly leads back to the operation, and cycles are work for the garbage collector.
-            operation.notify = _nobody
+            operation.wake = _nobody
 
     def notify(self, key: Hashable) -> None:
         """Tell whoever waits for ``key``, in the order of their arrival.
@@ -166,7 +173,7 @@ class Purgatory:
         for _, _, operation in self._deadlines:
             if operation._keys:
                 operation.is_due = True
-                operation.notify()
+                operation.wake()
 
     async def run(self) -> None:
         """Tell operations when their time is over, until cancelled.
@@ -182,7 +189,7 @@ class Purgatory:
                 told += 1
                 if operation._keys:
                     operation.is_due = True
-                    operation.notify()
+                    operation.wake()
             if told == _EXPIRED_PER_TURN:
                 await trio.lowlevel.checkpoint()
                 continue

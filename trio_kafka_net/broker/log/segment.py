@@ -289,17 +289,26 @@ class LogSegment:
             CorruptRecordError: the file is damaged where it was searched.
             OSError: it could not be read.
         """
-        found = self._find_batch(offset)
-        if found is None:
-            return None
-        limit = self.size if max_position is None else min(max_position, self.size)
-        count = min(
-            limit - found.position, max(max_bytes, found.size) if min_one_batch else max_bytes
-        )
+        last = self._last_batch
+        if last is not None and last[0] <= offset:
+            if offset > last[1]:
+                return None
+            position, size = last[2], last[3]
+        else:
+            found = self._find_batch(offset)
+            if found is None:
+                return None
+            position, size = found.position, found.size
+        limit = self.size
+        if max_position is not None and max_position < limit:
+            limit = max_position
+        count = limit - position
+        if count > max_bytes:
+            count = min(count, size) if min_one_batch and size > max_bytes else max_bytes
         if count <= 0:
             return None
-        file = self.file
-        return FileRegion(file.fd, found.position, count, file)
+        file = self._file or self.file
+        return FileRegion(file.fd, position, count, file)
 
     def position_of(self, offset: int) -> int:
         """Where the batch that holds ``offset`` begins, or the end of the file."""
@@ -475,7 +484,8 @@ class LogSegment:
         last = self._last_batch
         if last is not None and last[0] <= offset:
             return _Location(*last) if offset <= last[1] else None
-        for found in self._walk(self._loaded_indexes().offset.lookup(offset).position):
+        indexes = self._indexes or self._loaded_indexes()
+        for found in self._walk(indexes.offset.position_before(offset)):
             if found.last_offset >= offset:
                 return found
         return None
