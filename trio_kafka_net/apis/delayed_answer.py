@@ -31,14 +31,10 @@ class DelayedAnswer(DelayedOperation):
 
     __slots__ = ("ctx",)
 
+    ctx: RequestContext
+    """Of the request."""
     reason = ""
     """What it waits for; the label of the count and of the metric."""
-
-    def __init__(self, ctx: RequestContext) -> None:
-        """Wait for nothing yet."""
-        super().__init__()
-        self.ctx = ctx
-        """Of the request."""
 
     def begin(self) -> None:
         """Begin to wait: from now on ``wake`` is called when it may be time to look."""

@@ -61,88 +61,101 @@ def fetch(ctx: RequestContext, request: FetchRequest) -> FetchResponse | Delayed
     if request.session_epoch not in _FULL_FETCH_EPOCHS:
         # Nobody was given a session here; the client starts over with a full request.
         return FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
-    reader = _Reader(ctx, request)
-    response = reader.read()
+    reader = DelayedFetch(ctx, request)
+    reader.read()
     if reader.is_enough or request.max_wait_ms <= 0 or not reader.found:
-        reader.count_bytes_out()
-        return response
-    return DelayedFetch(ctx, reader, response)
+        return reader.answer()
+    return reader
+
+
+_Found = tuple[
+    Partition | None, FileRegion | None, "FetchResponse.EpochEndOffset | ErrorCode | None"
+]
+"""What a look at a partition found: who it is and records, if there are any, or what stands in the
+way of them."""
 
 
 class DelayedFetch(DelayedAnswer):
-    """Waits for a partition to move, reads again, and answers if it is enough or time is over.
+    """A Fetch: reads its partitions, waits for one to move if that is not enough, reads again.
 
-    Source: Kafka ``DelayedFetch`` (4.0).
+    To look and to answer are two things. A look keeps what it found, a tuple for each partition;
+    the objects of an answer are made when it is clear that there will be one.
+
+    Source: Kafka ``ReplicaManager.fetchMessages`` and ``DelayedFetch`` (4.0).
     """
 
-    __slots__ = ("_reader", "_response")
+    __slots__ = ("_bytes_left", "_bytes_read", "_ends", "_request", "found", "is_enough")
 
     reason = "Fetch"
 
-    def __init__(self, ctx: RequestContext, reader: _Reader, response: FetchResponse) -> None:
-        """Wait for more than ``reader`` has found, which is in ``response``."""
-        super().__init__(ctx)
-        self._reader = reader
-        self._response = response
+    def __init__(self, ctx: RequestContext, request: FetchRequest) -> None:
+        """Read nothing yet."""
+        self.ctx = ctx
+        self._request = request
+        self.is_enough = False
+        """Whether what was found is to be answered: enough bytes, or something else to tell."""
+        self.found: list[_Found] = []
+        """What the last look found, partition by partition."""
+        self._bytes_left = self._bytes_read = 0
+        self._ends: list[_End] | None = None
+
+    # -- waiting ------------------------------------------------------------------------------
 
     def begin(self) -> None:
         """Wait for any partition that was read."""
-        reader = self._reader
-        reader.note_ends()
-        keys = [partition.key for partition, _, _ in reader.found]
-        deadline = trio.current_time() + reader.request.max_wait_ms / 1000
+        self._note_ends()
+        # Whoever waits has no errors among them.
+        keys = [partition.key for partition, _, _ in self.found if partition is not None]
+        deadline = trio.current_time() + self._request.max_wait_ms / 1000
         self.ctx.broker.replicas.purgatory.add(self, keys, deadline)
 
     def look(self) -> FetchResponse | None:
         """Read again if something moved; the answer if that is enough, or the time is over.
 
-        Nothing moved is what most consumers wait for in vain: then the first look is the answer.
+        If nothing moved, which is what most consumers wait for, the first look still holds.
         """
-        reader = self._reader
         if self.is_told:
             self.is_told = False
-            if self.is_due or reader.may_be_enough():
-                self._response = reader.read()
-                reader.note_ends()
-        if not (reader.is_enough or self.is_due):
-            return None
-        reader.count_bytes_out()
-        return self._response
+            if self.is_due or self._may_be_enough():
+                self.read()
+                self._note_ends()
+        return self.answer() if self.is_enough or self.is_due else None
 
     def end(self) -> None:
         """Wait for nothing."""
         self.ctx.broker.replicas.purgatory.discard(self)
 
+    def _note_ends(self) -> None:
+        """Remember where each partition ended, if that may save another look."""
+        if self._request.min_bytes > 1 and not self.is_enough:
+            found = iter(self.found)
+            self._ends = [
+                _End(partition, asked, region)
+                for topic in self._request.topics
+                for asked, (partition, region, _) in zip(topic.partitions, found, strict=False)
+                if partition is not None
+            ]
 
-_Found = tuple[Partition, FetchRequest.Partition, FileRegion | None]
-"""A partition that was read, how it was asked for, and what there was."""
+    def _may_be_enough(self) -> bool:
+        """Whether another look may find enough, as far as can be said without reading."""
+        if self._ends is None:
+            return True
+        total = 0
+        for end in self._ends:
+            readable = end.readable_bytes()
+            if readable is None:
+                return True
+            total += readable
+        return total >= min(self._request.min_bytes, self._bytes_read + self._bytes_left)
 
+    # -- looking ------------------------------------------------------------------------------
 
-class _Reader:
-    """Reads what a Fetch asks for, as often as it takes."""
-
-    __slots__ = (
-        "_bytes_left",
-        "_bytes_read",
-        "_ends",
-        "_response",
-        "ctx",
-        "found",
-        "is_enough",
-        "request",
-    )
-
-    def __init__(self, ctx: RequestContext, request: FetchRequest) -> None:
-        self.ctx = ctx
-        self.request = request
-        self._ends: list[_End] | None = None
-
-    def read(self) -> FetchResponse:
-        """Read every partition once, within the limits.
+    def read(self) -> None:
+        """Look at every partition once, within the limits.
 
         Source: Kafka ``ReplicaManager.readFromLog`` (4.0).
         """
-        ctx, request = self.ctx, self.request
+        ctx, request = self.ctx, self._request
         broker = ctx.broker
         max_bytes = min(request.max_bytes, broker.config.fetch_max_bytes)
         if broker.quotas.is_enforced:
@@ -150,94 +163,53 @@ class _Reader:
             max_bytes = int(min(max_bytes, most))
         self._bytes_left = max_bytes
         self._bytes_read = 0
-        # Partitions that more may come from.
-        self.found: list[_Found] = []
-        # Whether this is to be answered: enough bytes, or an error.
+        self.found = []
         self.is_enough = False
-        response = self._response = FetchResponse()
         has_names = ctx.request.api_version < _TOPIC_IDS_SINCE
         for topic in request.topics:
             name = topic.topic if has_names else self._name_of(topic)
-            answers = []
             for asked in topic.partitions:
-                answers.append(self._read_partition(name, asked))
-            response.responses.append(
-                FetchResponse.FetchableTopicResponse(
-                    topic=topic.topic, topic_id=topic.topic_id, partitions=answers
-                )
-            )
+                self._read_partition(name, asked)
         if self._bytes_read >= request.min_bytes or self._bytes_read >= max_bytes:
             self.is_enough = True
-        return response
-
-    def count_bytes_out(self) -> None:
-        """Count what the last read gave: that is what the client gets."""
-        for partition, _, region in self.found:
-            if region is not None:
-                partition.traffic.bytes_out += region.count
-
-    def note_ends(self) -> None:
-        """Remember where the last read found each partition to end, if that may save another."""
-        if self.request.min_bytes > 1:
-            self._ends = [_End(partition, asked, region) for partition, asked, region in self.found]
-
-    def may_be_enough(self) -> bool:
-        """Whether another read may find enough, as far as that can be said without one."""
-        ends = self._ends
-        if ends is None:
-            return True
-        total = 0
-        for end in ends:
-            readable = end.readable_bytes()
-            if readable is None:
-                return True
-            total += readable
-        return total >= min(self.request.min_bytes, self._bytes_read + self._bytes_left)
 
     def _name_of(self, topic: FetchRequest.Topic) -> str | None:
+        if self.ctx.api_version < _TOPIC_IDS_SINCE:
+            return topic.topic
         known = self.ctx.broker.metadata.get_topic_by_id(topic.topic_id)
         return None if known is None else known.name
 
-    def _read_partition(self, name: str | None, asked: FetchRequest.Partition) -> PartitionData:
-        diverging: FetchResponse.EpochEndOffset | None = None
-        region: FileRegion | None = None
+    def _read_partition(self, name: str | None, asked: FetchRequest.Partition) -> None:
         try:
             partition = self._partition(name, asked)
             if asked.last_fetched_epoch >= 0:
                 diverging = _diverging_epoch(partition, asked)
-            if diverging is None:
-                max_bytes = min(asked.partition_max_bytes, self._bytes_left)
-                region = partition.read_records(
-                    asked.fetch_offset, max(0, max_bytes), min_one_batch=not self._bytes_read
-                )
-            log = partition.log
+                if diverging is not None:
+                    self.found.append((partition, None, diverging))
+                    self.is_enough = True
+                    return
+            bytes_read, max_bytes = self._bytes_read, asked.partition_max_bytes
+            if max_bytes > self._bytes_left:
+                max_bytes = self._bytes_left
+            region = partition.read_records(
+                asked.fetch_offset, max(max_bytes, 0), min_one_batch=not bytes_read
+            )
         except (KafkaError, StorageError) as error:
+            self.found.append((None, None, error_code_of(error)))
             self.is_enough = True
-            return self._refused(asked.partition, error_code_of(error), name)
+            return
+        self.found.append((partition, region, None))
         if region is not None:
-            self._bytes_read += region.count
+            self._bytes_read = bytes_read + region.count
             self._bytes_left -= region.count
-            if asked.fetch_offset < log.active_base_offset:
+            if asked.fetch_offset < partition.log.active_base_offset:
                 # A region ends with its segment; more is there, it only takes another request.
                 self.is_enough = True
-        elif diverging is not None:
-            self.is_enough = True
-        self.found.append((partition, asked, region))
-        high_watermark = log.high_watermark
-        return PartitionData(
-            partition_index=asked.partition,
-            high_watermark=high_watermark,
-            last_stable_offset=high_watermark,
-            log_start_offset=log.log_start_offset,
-            diverging_epoch=diverging,
-            aborted_transactions=[] if self.request.isolation_level == _READ_COMMITTED else None,
-            records=b"" if region is None else region,
-        )
 
     def _partition(self, name: str | None, asked: FetchRequest.Partition) -> Partition:
         if name is None:
             raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
-        ctx, request = self.ctx, self.request
+        ctx, request = self.ctx, self._request
         replica_id = request.replica_id
         if ctx.request.api_version >= _REPLICA_STATE_SINCE:
             state = request.replica_state
@@ -248,7 +220,47 @@ class _Reader:
             name, asked.partition, current_leader_epoch=asked.current_leader_epoch
         )
 
-    def _refused(self, index: int, code: ErrorCode, name: str | None) -> PartitionData:
+    # -- answering ----------------------------------------------------------------------------
+
+    def answer(self) -> FetchResponse:
+        """What the last look found, which now counts as given to the client."""
+        response = FetchResponse()
+        found = iter(self.found)
+        aborted = self._request.isolation_level == _READ_COMMITTED
+        for topic in self._request.topics:
+            answers = []
+            for asked in topic.partitions:
+                partition, region, other = next(found)
+                if partition is None:
+                    assert isinstance(other, ErrorCode)
+                    answers.append(self._refused(response, topic, asked.partition, other))
+                    continue
+                assert not isinstance(other, ErrorCode)
+                log = partition.log
+                high_watermark = log.high_watermark
+                if region is not None:
+                    partition.traffic.bytes_out += region.count
+                answers.append(
+                    PartitionData(
+                        partition_index=asked.partition,
+                        high_watermark=high_watermark,
+                        last_stable_offset=high_watermark,
+                        log_start_offset=log.log_start_offset,
+                        diverging_epoch=other,
+                        aborted_transactions=[] if aborted else None,
+                        records=b"" if region is None else region,
+                    )
+                )
+            response.responses.append(
+                FetchResponse.FetchableTopicResponse(
+                    topic=topic.topic, topic_id=topic.topic_id, partitions=answers
+                )
+            )
+        return response
+
+    def _refused(
+        self, response: FetchResponse, topic: FetchRequest.Topic, index: int, code: ErrorCode
+    ) -> PartitionData:
         version = self.ctx.api_version
         if code is ErrorCode.KAFKA_STORAGE_ERROR and version < _STORAGE_ERROR_SINCE:
             code = ErrorCode.NOT_LEADER_OR_FOLLOWER
@@ -259,11 +271,13 @@ class _Reader:
             aborted_transactions=None,
             records=b"",
         )
-        if code in _LEADER_ERRORS and version >= _CURRENT_LEADER_SINCE and name is not None:
-            self._name_leader(answer, name)
+        if code in _LEADER_ERRORS and version >= _CURRENT_LEADER_SINCE:
+            name = self._name_of(topic)
+            if name is not None:
+                self._name_leader(response, answer, name)
         return answer
 
-    def _name_leader(self, answer: PartitionData, name: str) -> None:
+    def _name_leader(self, response: FetchResponse, answer: PartitionData, name: str) -> None:
         """Tell the client where to go instead (KIP-951)."""
         leader = self.ctx.broker.leader(name, answer.partition_index, self.ctx.listener_name)
         if leader is None:
@@ -271,7 +285,7 @@ class _Reader:
         answer.current_leader = FetchResponse.LeaderIdAndEpoch(
             leader_id=leader.node_id, leader_epoch=leader.epoch
         )
-        told = self._response.node_endpoints
+        told = response.node_endpoints
         if leader.endpoint is not None and all(each.node_id != leader.node_id for each in told):
             told.append(
                 FetchResponse.NodeEndpoint(

@@ -73,21 +73,18 @@ class Watch:
 
 
 class DelayedOperation:
-    """What waits without a task; ``Purgatory.add`` and ``discard`` are its beginning and end."""
+    """What waits without a task, between ``Purgatory.add`` and ``discard``."""
 
     __slots__ = ("_keys", "is_due", "is_told", "wake")
 
     wake: Callable[[], None]
-    """Has it look again some time; must be cheap, must not raise, and is called rather often."""
-
-    def __init__(self) -> None:
-        """Begin outside any purgatory."""
-        self.wake = _nobody
-        self.is_told = False
-        """Whether one of its keys has moved; it says when it has looked."""
-        self.is_due = False
-        """Whether it shall wait no longer: its time is over, or the broker stops."""
-        self._keys: Sequence[Hashable] = ()
+    """Has it look again some time; set by whoever adds it. It must be cheap, must not raise, and is
+    called more often than there is something to see."""
+    is_told: bool
+    """Whether one of its keys has moved; it takes that back when it looks."""
+    is_due: bool
+    """Whether it shall wait no longer: its time is over, or the broker stops."""
+    _keys: Sequence[Hashable]
 
     def notify(self) -> None:
         """One of its keys has moved."""
@@ -130,11 +127,12 @@ class Purgatory:
         """Tell an operation whenever one of ``keys`` moves, and once when its time is over.
 
         Args:
-            operation: is in no purgatory now.
+            operation: was in no purgatory before.
             keys: what it waits for, at least one; kept.
             deadline: seconds on trio's clock; it ``is_due`` from then on.
         """
         operation._keys = keys
+        operation.is_told = operation.is_due = False
         self._enter(operation, keys)
         self._operations += 1
         if self._is_closed:
