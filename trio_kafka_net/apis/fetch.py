@@ -114,11 +114,10 @@ class DelayedFetch(DelayedAnswer):
 
         If nothing moved, which is what most consumers wait for, the first look still holds.
         """
-        if self.is_told:
+        if self.is_told and (self.is_due or self._may_be_enough()):
             self.is_told = False
-            if self.is_due or self._may_be_enough():
-                self.read()
-                self._note_ends()
+            self.read()
+            self._note_ends()
         return self.answer() if self.is_enough or self.is_due else None
 
     def end(self) -> None:
