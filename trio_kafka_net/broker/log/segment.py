@@ -335,8 +335,8 @@ class LogSegment:
             CorruptRecordError: the file does not end with a whole batch.
         """
         last_offset = self.base_offset - 1
-        for _, last_offset, _, _ in self._walk(self._loaded_indexes().offset.last().position):
-            pass
+        for found in self._walk(self._loaded_indexes().offset.last().position):
+            last_offset = found[1]
         return last_offset + 1
 
     def scan_next_offset(self) -> int:

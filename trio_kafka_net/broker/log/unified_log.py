@@ -311,8 +311,7 @@ class UnifiedLog:
         Cost: nothing but arithmetic for the batch appended last; else a binary search and one or
             two small reads.
         """
-        if self.failure is not None:
-            self.check_online()
+        self.check_online()
         log_end = self.log_end_offset
         if not self.log_start_offset <= offset <= log_end:
             raise KafkaError(
