@@ -121,8 +121,9 @@ class DelayedFetch(DelayedAnswer):
         return self.answer() if self.is_enough or self.is_due else None
 
     def end(self) -> None:
-        """Wait for nothing."""
+        """Wait for nothing, and keep no file open: a deadline may remember this for long."""
         self.ctx.broker.replicas.purgatory.discard(self)
+        self.found = []
 
     def _note_ends(self) -> None:
         """Remember where each partition ended, if that may save another look."""

@@ -196,7 +196,8 @@ class RequestHandlerPool:
                 except trio.WouldBlock:
                     request = await self._be_idle(channel.get)
                 aside = request.parked_scope
-                if isinstance(aside, SetAside):
+                if aside is not None:
+                    assert isinstance(aside, SetAside)  # what is parked is in no queue
                     self._resume(request, aside)
                     continue
                 rest = self._run_request(request)

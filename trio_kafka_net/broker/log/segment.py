@@ -345,13 +345,8 @@ class LogSegment:
         Raises:
             CorruptRecordError: the file does not consist of whole batches.
         """
-        return (
-            max(
-                [last_offset for _, last_offset, _, _ in self._walk(0)],
-                default=self.base_offset - 1,
-            )
-            + 1
-        )
+        last_offsets = [found[1] for found in self._walk(0)]
+        return max(last_offsets, default=self.base_offset - 1) + 1
 
     def batches(self, position: int = 0) -> Iterator[tuple[int, RecordBatch]]:
         """Read the batches from ``position`` on, whole.
