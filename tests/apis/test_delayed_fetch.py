@@ -274,6 +274,47 @@ def summary(answer):
     ]
 
 
+# -- whoever waits for much still hears of what is no record ------------------------------------
+
+
+def roll(partition):
+    partition.log.roll()
+
+
+def lead_on(partition):
+    partition.set_leadership(leader_id=1, leader_epoch=5, isr=[1], replicas=[1])
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (lambda partition: partition.resign(), (ErrorCode.NOT_LEADER_OR_FOLLOWER, 0)),
+        (lambda partition: partition.go_offline(), (ErrorCode.NOT_LEADER_OR_FOLLOWER, 0)),
+        (lead_on, (ErrorCode.FENCED_LEADER_EPOCH, 0)),
+        (lambda partition: partition.delete_records(2), (ErrorCode.OFFSET_OUT_OF_RANGE, 0)),
+        (roll, (0, 2 * SIZE)),
+    ],
+    ids=["resigned", "deleted", "newer leader", "records deleted", "segment rolled"],
+)
+def test_min_bytes_do_not_hide_other_news(event, expected):
+    async def script(bench, clock):
+        partition = bench.local.replicas.get_partition("t", 0)
+        bench.append(0)
+        bench.append(0)
+        asked = {"fetch_offset": 0, "current_leader_epoch": 0}
+        peer, _ = bench.ask(a_fetch(("t", asked), min_bytes=50 * SIZE, max_wait_ms=60_000))
+        await wait_all_tasks_blocked()
+        assert peer.answers == []
+        event(partition)
+        if event is roll:
+            bench.append(0)
+        await wait_all_tasks_blocked()
+        assert summary(*peer.answers) == [expected]
+        assert bench.is_at_rest()
+
+    run(script)
+
+
 # -- the answer is the one of a Fetch that comes when it is given -------------------------------
 
 

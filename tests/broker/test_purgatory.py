@@ -169,7 +169,7 @@ async def test_thousands_may_be_due_at_once_without_holding_up_others(
     purgatory, nursery, autojump_clock
 ):
     nursery.start_soon(purgatory.run)
-    operations = [Operation() for _ in range(2000)]
+    operations = [Operation() for _ in range(4000)]
     for operation in operations:
         purgatory.add(operation, ["a"], 1)
     await trio.sleep_until(1)
@@ -178,7 +178,8 @@ async def test_thousands_may_be_due_at_once_without_holding_up_others(
         before = sum(operation.woken for operation in operations)
         await trio.lowlevel.checkpoint()
         most = max(most, sum(operation.woken for operation in operations) - before)
-    assert most <= 500
+    # Twice the bound: it may come last in one turn of the event loop, and first in the next.
+    assert most <= 1000
     nursery.cancel_scope.cancel()
 
 
