@@ -62,6 +62,18 @@ def fetch(server: str, max_bytes: int = 1000) -> bytes:
     return a_frame(request, 6 if server == "nafka" else 12)
 
 
+def fetch_at(server: str, max_wait_ms: int = 60_000) -> tuple[bytearray, int]:
+    """Waits for records of partition 0 from an offset on; and where the offset is."""
+    offset = 0x0123_4567_89AB_CDEF
+    partition = FetchRequest.Partition(fetch_offset=offset, partition_max_bytes=1_000_000)
+    topic = FetchRequest.Topic(topic=TOPIC, partitions=[partition])
+    request = FetchRequest(
+        topics=[topic], min_bytes=1, max_bytes=1_000_000, max_wait_ms=max_wait_ms
+    )
+    frame = a_frame(request, 6 if server == "nafka" else 12)
+    return bytearray(frame), frame.index(offset.to_bytes(8, "big"))
+
+
 def create_topic(server: Server, partitions: int = 1, topic: str = TOPIC) -> None:
     """Make a topic; a broker that makes topics by itself is asked for its metadata."""
     if server.name == "nafka":

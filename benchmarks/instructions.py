@@ -36,6 +36,10 @@ import sys
 import tempfile
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trio_kafka_net import Broker
 
 BASELINE = Path(__file__).resolve().parent / "instructions.json"
 TOLERANCE = 0.05
@@ -43,8 +47,9 @@ NEIGHBOUR_TOLERANCE = 0.10
 """When only another patch version of the same Python has a baseline."""
 ROUNDS = 20
 CONNECTIONS = 20
-SEGMENTS = ("reference", "echo", "metadata", "produce", "fetch", "produce alone")
-"""What is counted, in this order; the last on one connection."""
+SEGMENTS = ("reference", "echo", "metadata", "produce", "fetch", "produce alone", "fetch woken")
+"""What is counted, in this order; the last two on one connection each: "fetch woken" is a Fetch
+that waits at the end of the log, and the Produce that wakes it."""
 COLD_START = "cold start"
 """Counted in a process of its own, in thousands of units."""
 
@@ -114,6 +119,47 @@ async def converse(port: int, frame: bytes, connections: int) -> None:
         client.close()
 
 
+async def wake(broker: Broker) -> None:
+    """Warm up, then a segment of ROUNDS × CONNECTIONS Fetches that a Produce each wakes."""
+    import socket
+
+    import frames
+    import trio
+
+    address = ("127.0.0.1", broker.bound_listeners[0].port)
+    consumer, producer = socket.create_connection(address), socket.create_connection(address)
+    for client in (consumer, producer):
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        client.setblocking(False)
+    partition = broker.local.replicas.get_partition(frames.TOPIC, 0)
+    assert partition is not None
+    fetch, offset_at = frames.fetch_at("ours")
+    produce, _ = frames.produce("ours")
+
+    async def rounds(number: int) -> None:
+        for _ in range(number):
+            fetch[offset_at : offset_at + 8] = partition.log_end_offset.to_bytes(8, "big")
+            consumer.send(fetch)
+            while not broker.local.replicas.purgatory.watchers(partition.key):
+                await trio.lowlevel.checkpoint()
+            producer.send(produce)
+            for client in (producer, consumer):
+                while True:
+                    try:
+                        client.recv(65536)
+                    except BlockingIOError:
+                        await trio.lowlevel.checkpoint()
+                    else:
+                        break
+
+    await rounds(20)
+    mark()
+    await rounds(ROUNDS * CONNECTIONS)
+    mark()
+    consumer.close()
+    producer.close()
+
+
 def work() -> None:
     """Everything, with marks around each segment."""
     import time
@@ -150,6 +196,7 @@ def work() -> None:
             await converse(port, produce, CONNECTIONS)
             await converse(port, frames.fetch("ours", max_bytes=1), CONNECTIONS)
             await converse(port, produce, 1)
+            await wake(broker)
 
     trio.run(main, clock=MockClock())
 

@@ -1,10 +1,10 @@
 """LocalBroker: takes possession of a data directory, or leaves it as it was."""
 
 import pytest
-import trio
 
 from trio_kafka_net.broker.local_broker import LocalBroker, random_uuid
 from trio_kafka_net.broker.metadata_cache import Endpoint
+from trio_kafka_net.broker.purgatory import DelayedOperation
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.errors import StorageError
 
@@ -57,30 +57,20 @@ async def test_leader_is_told_as_a_listener_sees_it(local):
     assert [local.leader(*each, "A") for each in (("t", 1), ("t", -1), ("u", 0))] == [None] * 3
 
 
-async def test_long_poll_ends_when_its_time_is_over(local, autojump_clock):
-    started = trio.current_time()
-    with local.long_poll(5):
-        await trio.sleep_forever()
-
-    assert trio.current_time() - started == 5
-
-
 async def test_long_polls_end_with_the_broker_and_none_begins(local):
-    ended = []
+    purgatory = local.replicas.purgatory
+    woken = []
+    before, after = DelayedOperation(), DelayedOperation()
+    before.wake = lambda: woken.append("before")
+    after.wake = lambda: woken.append("after")
+    purgatory.add(before, ["key"], 3600)
 
-    async def poll():
-        with local.long_poll(3600):
-            await trio.sleep_forever()
-        ended.append(True)
+    local.end_long_polls()
+    purgatory.add(after, ["key"], 3600)
 
-    async with trio.open_nursery() as nursery:
-        for _ in range(3):
-            nursery.start_soon(poll)
-        await trio.testing.wait_all_tasks_blocked()
-        local.end_long_polls()
-        nursery.start_soon(poll)
-
-    assert ended == [True] * 4
+    assert woken == ["before", "after"]
+    assert before.is_due
+    assert after.is_due
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Awaitable
+from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +33,7 @@ from trio_kafka_net.network.connection import Connection, DisconnectCause
 from trio_kafka_net.network.framing import BytesSend, Send
 from trio_kafka_net.network.handler_pool import RequestHandlerPool
 from trio_kafka_net.network.request_channel import Request
+from trio_kafka_net.network.set_aside import SetAside
 from trio_kafka_net.protocol.api_keys import ApiKey
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.headers import decode_request_header, response_header
@@ -39,6 +41,7 @@ from trio_kafka_net.protocol.message import Message
 
 from .cluster import unsupported_api_versions
 from .context import NO_RESPONSE, RequestContext
+from .delayed_answer import DelayedAnswer
 from .error_counts import ErrorGatherers
 from .kept_answers import KeptAnswer, KeptAnswers
 from .registry import Answer, Api, ApiTable
@@ -145,8 +148,8 @@ class ApiDispatcher:
         request.message = request.response = request.mutation_quota = request.kept_at = None
         return request
 
-    def handle(self, request: Request) -> Awaitable[None] | None:
-        """Run the handler of a request and answer it; awaitable only if the handler waits."""
+    def handle(self, request: Request) -> Awaitable[None] | SetAside | None:
+        """Run the handler of a request and answer it; returns something only if it waits."""
         assert isinstance(request, KafkaRequest)
         assert self.pool is not None
         api = request.api
@@ -174,8 +177,42 @@ class ApiDispatcher:
             return None
         if type(answer) is CoroutineType:
             return self._answer_later(request, message, answer)
+        if isinstance(answer, DelayedAnswer):
+            return self._set_aside(request, message, answer)
         self._answer(request, message, answer)
         return None
+
+    def _set_aside(
+        self, request: KafkaRequest, message: Message, answer: DelayedAnswer
+    ) -> SetAside:
+        assert self.pool is not None
+        resume = partial(self._look_again, request, message, answer)
+        aside = self.pool.set_aside(request, answer.reason, resume)
+        answer.wake = aside.call
+        answer.begin()
+        return aside
+
+    def _look_again(self, request: KafkaRequest, message: Message, answer: DelayedAnswer) -> bool:
+        """Answer a request that was set aside if it is time; returns whether that is over.
+
+        Raises:
+            CloseConnection: its client went away.
+        """
+        connection = request.connection
+        if connection.peer_gone or not connection.is_open:
+            answer.end()
+            raise CloseConnection("the client went away while its request was parked")
+        try:
+            result = answer.look()
+        except Exception as error:
+            answer.end()
+            self._fail(request, message, error)
+            return True
+        if result is None:
+            return False
+        answer.end()
+        self._answer(request, message, result)
+        return True
 
     async def _answer_later(
         self, request: KafkaRequest, message: Message, answer: Awaitable[Answer]

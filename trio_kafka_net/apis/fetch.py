@@ -4,7 +4,7 @@ Versions: Fetch 4-18.
 Behaviour:
     * record bytes go from the segment file to the socket as they were produced, few of them
       in one piece with the rest of the answer, many by sendfile
-    * waits until min_bytes are there or max_wait is over; parked, so it does not hold a handler
+    * waits until min_bytes are there or max_wait is over; set aside, without a task or a handler
     * the first batch of the first partition that has one is whole, however large; everything else
       keeps to the limits of partition and request, and may end in the middle of a batch, but never
       of its first
@@ -22,18 +22,18 @@ Version notes:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
-import attrs
+import trio
 
 from trio_kafka_net.broker.partition import Partition
-from trio_kafka_net.broker.topic_traffic import TopicTraffic
 from trio_kafka_net.errors import KafkaError, StorageError
+from trio_kafka_net.network.framing import FileRegion
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.fetch import FetchRequest, FetchResponse
 
 from .context import RequestContext
+from .delayed_answer import DelayedAnswer
 
 if TYPE_CHECKING:
     from .registry import KafkaApis
@@ -56,87 +56,122 @@ def register(apis: KafkaApis) -> None:
     apis.add(fetch, key=FetchRequest.API_KEY, error_response=_fetch_error)
 
 
-def fetch(ctx: RequestContext, request: FetchRequest) -> FetchResponse | Awaitable[FetchResponse]:
+def fetch(ctx: RequestContext, request: FetchRequest) -> FetchResponse | DelayedFetch:
     """Read from partitions, at once if there is enough."""
     if request.session_epoch not in _FULL_FETCH_EPOCHS:
         # Nobody was given a session here; the client starts over with a full request.
         return FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
-    reader = _Reader(ctx, request)
-    response = reader.read()
-    if reader.is_enough or request.max_wait_ms <= 0 or not reader.keys:
-        reader.count_bytes_out()
-        return response
-    return _wait(ctx, reader)
+    reader = DelayedFetch(ctx, request)
+    reader.read()
+    if reader.is_enough or request.max_wait_ms <= 0 or not reader.found:
+        return reader.answer()
+    return reader
 
 
-async def _wait(ctx: RequestContext, reader: _Reader) -> FetchResponse:
-    """Read again whenever a partition moved, until it is enough or the time is over."""
-    purgatory = ctx.broker.replicas.purgatory
-    response: FetchResponse | None = None
-    async with ctx.parked("Fetch"):
-        with (
-            ctx.broker.long_poll(reader.request.max_wait_ms / 1000),
-            purgatory.watch(reader.keys) as watch,
-        ):
-            response = reader.read()
-            while not reader.is_enough:
-                await watch.wait()
-                response = reader.read()
-    assert response is not None
-    reader.count_bytes_out()
-    return response
+_Found = tuple[
+    Partition | None, FileRegion | None, "FetchResponse.EpochEndOffset | ErrorCode | None"
+]
+"""What a look at a partition found: who it is and records, if there are any, or what stands in the
+way of them."""
 
 
-@attrs.define(eq=False)
-class _Reader:
-    """Reads what a Fetch asks for, as often as it takes."""
+class DelayedFetch(DelayedAnswer):
+    """A Fetch: reads its partitions, waits for one to move if that is not enough, reads again.
 
-    ctx: RequestContext
-    request: FetchRequest
-    keys: list[tuple[str, int]] = attrs.field(factory=list)
-    """Partitions that more may come from."""
-    is_enough: bool = False
-    """Whether the last read is to be answered: enough bytes, or an error."""
-    _response: FetchResponse = attrs.field(init=False)
-    """What the last read gave."""
-    _sent: list[tuple[TopicTraffic, int]] = attrs.field(factory=list)
-    """Bytes that the last read gave, with the figures of their topics."""
-    _bytes_left: int = 0
-    _bytes_read: int = 0
+    To look and to answer are two things. A look keeps what it found, a tuple for each partition;
+    the objects of an answer are made when it is clear that there will be one.
 
-    def read(self) -> FetchResponse:
-        """Read every partition once, within the limits.
+    Source: Kafka ``ReplicaManager.fetchMessages`` and ``DelayedFetch`` (4.0).
+    """
+
+    __slots__ = ("_bytes_left", "_bytes_read", "_ends", "_request", "found", "is_enough")
+
+    reason = "Fetch"
+
+    def __init__(self, ctx: RequestContext, request: FetchRequest) -> None:
+        """Read nothing yet."""
+        self.ctx = ctx
+        self._request = request
+        self.is_enough = False
+        """Whether what was found is to be answered: enough bytes, or something else to tell."""
+        self.found: list[_Found] = []
+        """What the last look found, partition by partition."""
+        self._bytes_left = self._bytes_read = 0
+        self._ends: list[_End] | None = None
+
+    # -- waiting ------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Wait for any partition that was read."""
+        self._note_ends()
+        # Whoever waits has no errors among them.
+        keys = [partition.key for partition, _, _ in self.found if partition is not None]
+        deadline = trio.current_time() + self._request.max_wait_ms / 1000
+        self.ctx.broker.replicas.purgatory.add(self, keys, deadline)
+
+    def look(self) -> FetchResponse | None:
+        """Read again if something moved; the answer if that is enough, or the time is over.
+
+        If nothing moved, which is what most consumers wait for, the first look still holds.
+        """
+        if self.is_told and (self.is_due or self._may_be_enough()):
+            self.is_told = False
+            self.read()
+            self._note_ends()
+        return self.answer() if self.is_enough or self.is_due else None
+
+    def end(self) -> None:
+        """Wait for nothing, and keep no file open: a deadline may remember this for long."""
+        self.ctx.broker.replicas.purgatory.discard(self)
+        self.found = []
+
+    def _note_ends(self) -> None:
+        """Remember where each partition ended, if that may save another look."""
+        if self._request.min_bytes > 1 and not self.is_enough:
+            found = iter(self.found)
+            self._ends = [
+                _End(partition, asked, region)
+                for topic in self._request.topics
+                for asked, (partition, region, _) in zip(topic.partitions, found, strict=False)
+                if partition is not None
+            ]
+
+    def _may_be_enough(self) -> bool:
+        """Whether another look may find enough, as far as can be said without reading."""
+        if self._ends is None:
+            return True
+        total = 0
+        for end in self._ends:
+            readable = end.readable_bytes()
+            if readable is None:
+                return True
+            total += readable
+        return total >= min(self._request.min_bytes, self._bytes_read + self._bytes_left)
+
+    # -- looking ------------------------------------------------------------------------------
+
+    def read(self) -> None:
+        """Look at every partition once, within the limits.
 
         Source: Kafka ``ReplicaManager.readFromLog`` (4.0).
         """
-        self.keys = []
-        self._sent = []
-        self.is_enough = False
-        ctx = self.ctx
-        max_bytes = min(self.request.max_bytes, ctx.broker.config.fetch_max_bytes)
-        if ctx.broker.quotas.is_enforced:
-            most = ctx.broker.quotas.most_fetch_bytes(ctx.principal.name, ctx.client_id)
+        ctx, request = self.ctx, self._request
+        broker = ctx.broker
+        max_bytes = min(request.max_bytes, broker.config.fetch_max_bytes)
+        if broker.quotas.is_enforced:
+            most = broker.quotas.most_fetch_bytes(ctx.principal.name, ctx.client_id)
             max_bytes = int(min(max_bytes, most))
         self._bytes_left = max_bytes
         self._bytes_read = 0
-        response = self._response = FetchResponse()
-        for topic in self.request.topics:
-            name = self._name_of(topic)
-            response.responses.append(
-                FetchResponse.FetchableTopicResponse(
-                    topic=topic.topic,
-                    topic_id=topic.topic_id,
-                    partitions=[self._read_partition(name, asked) for asked in topic.partitions],
-                )
-            )
-        if self._bytes_read >= min(self.request.min_bytes, max_bytes):
+        self.found = []
+        self.is_enough = False
+        has_names = ctx.request.api_version < _TOPIC_IDS_SINCE
+        for topic in request.topics:
+            name = topic.topic if has_names else self._name_of(topic)
+            for asked in topic.partitions:
+                self._read_partition(name, asked)
+        if self._bytes_read >= request.min_bytes or self._bytes_read >= max_bytes:
             self.is_enough = True
-        return response
-
-    def count_bytes_out(self) -> None:
-        """Count what the last read gave: that is what the client gets."""
-        for traffic, count in self._sent:
-            traffic.bytes_out += count
 
     def _name_of(self, topic: FetchRequest.Topic) -> str | None:
         if self.ctx.api_version < _TOPIC_IDS_SINCE:
@@ -144,34 +179,105 @@ class _Reader:
         known = self.ctx.broker.metadata.get_topic_by_id(topic.topic_id)
         return None if known is None else known.name
 
-    def _read_partition(self, name: str | None, asked: FetchRequest.Partition) -> PartitionData:
-        answer = PartitionData(
-            partition_index=asked.partition,
-            high_watermark=-1,
-            aborted_transactions=[] if self.request.isolation_level == _READ_COMMITTED else None,
-            records=b"",
-        )
+    def _read_partition(self, name: str | None, asked: FetchRequest.Partition) -> None:
         try:
             partition = self._partition(name, asked)
-            self._read_into(answer, partition, asked)
+            if asked.last_fetched_epoch >= 0:
+                diverging = _diverging_epoch(partition, asked)
+                if diverging is not None:
+                    self.found.append((partition, None, diverging))
+                    self.is_enough = True
+                    return
+            bytes_read, max_bytes = self._bytes_read, asked.partition_max_bytes
+            if max_bytes > self._bytes_left:
+                max_bytes = self._bytes_left
+            region = partition.read_records(
+                asked.fetch_offset, max(max_bytes, 0), min_one_batch=not bytes_read
+            )
         except (KafkaError, StorageError) as error:
-            self._refuse(answer, error_code_of(error), name)
+            self.found.append((None, None, error_code_of(error)))
             self.is_enough = True
-        else:
-            self.keys.append(partition.key)
-        return answer
+            return
+        self.found.append((partition, region, None))
+        if region is not None:
+            self._bytes_read = bytes_read + region.count
+            self._bytes_left -= region.count
+            if asked.fetch_offset < partition.log.active_base_offset:
+                # A region ends with its segment; more is there, it only takes another request.
+                self.is_enough = True
 
-    def _refuse(self, answer: PartitionData, code: ErrorCode, name: str | None) -> None:
+    def _partition(self, name: str | None, asked: FetchRequest.Partition) -> Partition:
+        if name is None:
+            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
+        ctx, request = self.ctx, self._request
+        replica_id = request.replica_id
+        if ctx.request.api_version >= _REPLICA_STATE_SINCE:
+            state = request.replica_state
+            replica_id = -1 if state is None else state.replica_id
+        if replica_id >= 0:
+            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
+        return ctx.broker.replicas.partition_or_raise(
+            name, asked.partition, current_leader_epoch=asked.current_leader_epoch
+        )
+
+    # -- answering ----------------------------------------------------------------------------
+
+    def answer(self) -> FetchResponse:
+        """What the last look found, which now counts as given to the client."""
+        response = FetchResponse()
+        found = iter(self.found)
+        aborted = self._request.isolation_level == _READ_COMMITTED
+        for topic in self._request.topics:
+            answers = []
+            for asked in topic.partitions:
+                partition, region, other = next(found)
+                if partition is None:
+                    assert isinstance(other, ErrorCode)
+                    answers.append(self._refused(response, topic, asked.partition, other))
+                    continue
+                assert not isinstance(other, ErrorCode)
+                log = partition.log
+                high_watermark = log.high_watermark
+                if region is not None:
+                    partition.traffic.bytes_out += region.count
+                answers.append(
+                    PartitionData(
+                        partition_index=asked.partition,
+                        high_watermark=high_watermark,
+                        last_stable_offset=high_watermark,
+                        log_start_offset=log.log_start_offset,
+                        diverging_epoch=other,
+                        aborted_transactions=[] if aborted else None,
+                        records=b"" if region is None else region,
+                    )
+                )
+            response.responses.append(
+                FetchResponse.FetchableTopicResponse(
+                    topic=topic.topic, topic_id=topic.topic_id, partitions=answers
+                )
+            )
+        return response
+
+    def _refused(
+        self, response: FetchResponse, topic: FetchRequest.Topic, index: int, code: ErrorCode
+    ) -> PartitionData:
         version = self.ctx.api_version
         if code is ErrorCode.KAFKA_STORAGE_ERROR and version < _STORAGE_ERROR_SINCE:
             code = ErrorCode.NOT_LEADER_OR_FOLLOWER
-        answer.error_code = code
-        answer.high_watermark = answer.last_stable_offset = answer.log_start_offset = -1
-        answer.aborted_transactions = None
-        if code in _LEADER_ERRORS and version >= _CURRENT_LEADER_SINCE and name is not None:
-            self._name_leader(answer, name)
+        answer = PartitionData(
+            partition_index=index,
+            error_code=code,
+            high_watermark=-1,
+            aborted_transactions=None,
+            records=b"",
+        )
+        if code in _LEADER_ERRORS and version >= _CURRENT_LEADER_SINCE:
+            name = self._name_of(topic)
+            if name is not None:
+                self._name_leader(response, answer, name)
+        return answer
 
-    def _name_leader(self, answer: PartitionData, name: str) -> None:
+    def _name_leader(self, response: FetchResponse, answer: PartitionData, name: str) -> None:
         """Tell the client where to go instead (KIP-951)."""
         leader = self.ctx.broker.leader(name, answer.partition_index, self.ctx.listener_name)
         if leader is None:
@@ -179,7 +285,7 @@ class _Reader:
         answer.current_leader = FetchResponse.LeaderIdAndEpoch(
             leader_id=leader.node_id, leader_epoch=leader.epoch
         )
-        told = self._response.node_endpoints
+        told = response.node_endpoints
         if leader.endpoint is not None and all(each.node_id != leader.node_id for each in told):
             told.append(
                 FetchResponse.NodeEndpoint(
@@ -187,56 +293,50 @@ class _Reader:
                 )
             )
 
-    def _partition(self, name: str | None, asked: FetchRequest.Partition) -> Partition:
-        if name is None:
-            raise KafkaError(ErrorCode.UNKNOWN_TOPIC_ID)
-        request = self.request
-        replica_id = request.replica_id
-        if self.ctx.api_version >= _REPLICA_STATE_SINCE:
-            state = request.replica_state
-            replica_id = -1 if state is None else state.replica_id
-        if replica_id >= 0:
-            raise KafkaError(ErrorCode.NOT_LEADER_OR_FOLLOWER)
-        return self.ctx.broker.replicas.partition_or_raise(
-            name, asked.partition, current_leader_epoch=asked.current_leader_epoch
-        )
 
-    def _read_into(
-        self, answer: PartitionData, partition: Partition, asked: FetchRequest.Partition
+class _End:
+    """Where a partition ended when it was read, and what is there since, without a read.
+
+    Source: Kafka ``DelayedFetch.tryComplete`` (4.0).
+    """
+
+    __slots__ = ("_active_base_offset", "_asked", "_epoch", "_log", "_partition", "_start")
+
+    def __init__(
+        self, partition: Partition, asked: FetchRequest.Partition, region: FileRegion | None
     ) -> None:
-        if self._has_diverged(answer, partition, asked):
-            self.is_enough = True
-        else:
-            region = partition.read_records(
-                asked.fetch_offset,
-                max(0, min(asked.partition_max_bytes, self._bytes_left)),
-                min_one_batch=not self._bytes_read,
-            )
-            if region is not None:
-                answer.records = region
-                self._sent.append((partition.traffic, region.count))
-                self._bytes_read += region.count
-                self._bytes_left -= region.count
-                if asked.fetch_offset < partition.log.active_base_offset:
-                    # A region ends with its segment; more is there, it only takes another request.
-                    self.is_enough = True
-        answer.high_watermark = answer.last_stable_offset = partition.high_watermark
-        answer.log_start_offset = partition.log_start_offset
+        self._partition = partition
+        self._asked = asked
+        self._epoch = partition.leader_epoch
+        self._log = log = partition.log
+        self._active_base_offset = log.active_base_offset
+        self._start = log.active_size if region is None else region.position
 
-    @staticmethod
-    def _has_diverged(
-        answer: PartitionData, partition: Partition, asked: FetchRequest.Partition
-    ) -> bool:
-        """Whether the client read records that this log no longer has (KIP-595)."""
-        if asked.last_fetched_epoch < 0:
-            return False
-        epoch, end_offset = partition.end_offset_for_epoch(asked.last_fetched_epoch)
-        if epoch < 0 or end_offset < 0:
-            raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
-        if epoch >= asked.last_fetched_epoch and end_offset >= asked.fetch_offset:
-            return False
-        answer.diverging_epoch = FetchResponse.EpochEndOffset(epoch=epoch, end_offset=end_offset)
-        return True
+    def readable_bytes(self) -> int | None:
+        """How many bytes a read may find; None if only a read can tell, or tells something else."""
+        partition, log, asked = self._partition, self._log, self._asked
+        if (
+            not partition.is_leader
+            or partition.is_offline
+            or partition.leader_epoch != self._epoch
+            or log.active_base_offset != self._active_base_offset
+            or log.log_start_offset > asked.fetch_offset
+            or log.high_watermark != log.log_end_offset
+        ):
+            return None
+        return min(log.active_size - self._start, asked.partition_max_bytes)
+
+
+def _diverging_epoch(
+    partition: Partition, asked: FetchRequest.Partition
+) -> FetchResponse.EpochEndOffset | None:
+    """Where this log left what the client read, if it has not all of that any more (KIP-595)."""
+    epoch, end_offset = partition.end_offset_for_epoch(asked.last_fetched_epoch)
+    if epoch < 0 or end_offset < 0:
+        raise KafkaError(ErrorCode.OFFSET_OUT_OF_RANGE)
+    if epoch >= asked.last_fetched_epoch and end_offset >= asked.fetch_offset:
+        return None
+    return FetchResponse.EpochEndOffset(epoch=epoch, end_offset=end_offset)
 
 
 def _fetch_error(request: FetchRequest, code: ErrorCode, text: str | None) -> FetchResponse:

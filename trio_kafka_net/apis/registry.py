@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from types import CoroutineType
 from typing import Any, get_type_hints
 
 import attrs
@@ -298,11 +297,11 @@ def _annotated_api(function: Handler) -> ApiKey:
 def _intercepted(interceptor: Interceptor, inner: Handler) -> Handler:
     async def call_next(ctx: RequestContext, request: Any) -> Answer:
         answer = inner(ctx, request)
-        return await answer if type(answer) is CoroutineType else answer
+        return await answer if isinstance(answer, Awaitable) else answer
 
     async def intercepted(ctx: RequestContext, request: Any) -> Answer:
         answer = interceptor(ctx, request, call_next)
-        return await answer if type(answer) is CoroutineType else answer
+        return await answer if isinstance(answer, Awaitable) else answer
 
     return intercepted
 

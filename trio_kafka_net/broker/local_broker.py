@@ -11,11 +11,10 @@ Clock and randomness come from outside, so that a simulation can replace both.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import attrs
 import trio
@@ -126,9 +125,6 @@ class LocalBroker:
         self.controller_requests.on_topic_deleted.append(self.offsets.forget_topic)
         self.throttler = Throttler()
         """Holds those back that are over their quotas."""
-        self._is_stopping = False
-        # Requests that wait for records, each with the scope that ends its wait.
-        self._long_polls: set[trio.CancelScope] = set()
         self.dynamic_config.subscribe(self)
 
     @classmethod
@@ -337,36 +333,21 @@ class LocalBroker:
         endpoint = self.metadata.endpoint(state.leader_id, listener_name)
         return Leader(state.leader_id, state.leader_epoch, endpoint)
 
-    @contextlib.contextmanager
-    def long_poll(self, seconds: float) -> Iterator[None]:
-        """Wait for records, for at most ``seconds``, in a ``with`` block.
-
-        When the time is over, or the broker stops, the block is left at its next checkpoint, and
-        the program goes on after it.
-        """
-        with trio.move_on_after(0 if self._is_stopping else seconds) as scope:
-            self._long_polls.add(scope)
-            try:
-                yield
-            finally:
-                self._long_polls.discard(scope)
-
     def end_long_polls(self) -> None:
         """Answer what waits: for records with what is there, for a group with NOT_COORDINATOR.
 
         From now on nothing waits.
         """
-        self._is_stopping = True
         self.groups.stop()
-        for scope in self._long_polls:
-            scope.cancel()
+        self.replicas.purgatory.end_waits()
 
     async def run_services(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Run what a broker does beside its requests, until cancelled.
 
-        That is: look after groups and their offsets, let throttled clients go on; if the store is
+        That is: look after groups and their offsets, let throttled clients go on, end the waits
+        of those whose time is over; if the store is
         its own, also deliver the controller's decisions, flush logs, apply retention and compact.
 
         Cancellation: what a worker thread has begun is completed first.
@@ -376,6 +357,7 @@ class LocalBroker:
                 await services.start(self.controller.run)
                 await services.start(self.store.logs.run)
             services.start_soon(self.throttler.run)
+            services.start_soon(self.replicas.purgatory.run)
             services.start_soon(self._keep_offsets)
             await services.start(self.groups.run)
             task_status.started()

@@ -262,8 +262,9 @@ class Partition:
         Source: Kafka ``Partition.fetchRecords`` (4.0).
         """
         self.traffic.fetch_requests += 1
-        self.check_leadership(current_leader_epoch)
-        log = self.log
+        if current_leader_epoch != ANY_EPOCH or self.leader_id != self._node_id:
+            self.check_leadership(current_leader_epoch)
+        log = self._log or self.log
         try:
             region = log.read(
                 offset, max_bytes, max_offset=log.high_watermark, min_one_batch=min_one_batch

@@ -1,29 +1,42 @@
 """Where requests wait for something to happen: a fetch for bytes, a produce for replicas, a join.
 
-Kafka parks a callback under several keys and completes it when one of them moves. Here the request
-is a task that awaits: it *watches* its keys, looks, and waits if there is not enough::
+Requests wait for *keys*, and whoever makes things happen calls ``notify(key)``, which costs one
+dictionary lookup when nobody waits. A notification says "look again", not what happened. There are
+two ways to wait:
+
+*A task watches* its keys, looks, and waits if there is not enough. The watch begins before the
+first look, and a notification between a look and the wait makes the wait return at once: nothing
+is missed, and any number of notifications between two looks count as one::
 
     with purgatory.watch(keys) as watch:
         while not enough(result := read()):
             await watch.wait()
 
-The watch begins before the first look, and a notification between a look and the wait makes the
-wait return at once: nothing is missed. A notification says "look again", not what happened, so any
-number of them between two looks count as one.
+*An operation is added*, which is no task but a record that is told (``DelayedOperation``), as in
+Kafka. That is for what waits by the thousand. Looking and adding happen without a checkpoint in
+between, so nothing is missed here either. The purgatory knows the deadlines of all operations, and
+one task tells each when its own has come; operations that left earlier stay in that heap until they
+outnumber the others. Being told must be cheap (an operation queues its request): a single append
+may tell thousands.
 
-Whoever makes things happen calls ``notify(key)``, which costs one dictionary lookup when nobody
-waits. Deadlines belong to the waiting task: a cancel scope around the loop.
-
-Source: Kafka ``DelayedOperationPurgatory`` (4.0), for the role and the keys.
+Source: Kafka ``DelayedOperationPurgatory`` and ``DelayedOperation`` (4.0), for roles and keys.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Iterable, Iterator
+import math
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from heapq import heapify, heappop, heappush
+from typing import Final
 
 import attrs
 import trio
+
+_COMPACT_ABOVE: Final = 64
+"""Deadlines below which looking for those of operations that left is not worth it."""
+_EXPIRED_PER_TURN: Final = 500
+"""Operations that are told the end of their time between two checkpoints."""
 
 
 @attrs.frozen
@@ -37,7 +50,7 @@ class PurgatoryStatistics:
 
 
 class Watch:
-    """One request's wait for any of its keys; made by ``Purgatory.watch``."""
+    """One task's wait for any of its keys; made by ``Purgatory.watch``."""
 
     __slots__ = ("_event",)
 
@@ -59,32 +72,91 @@ class Watch:
         self._event = trio.Event()
 
 
+class DelayedOperation:
+    """What waits without a task, between ``Purgatory.add`` and ``discard``."""
+
+    __slots__ = ("_keys", "is_due", "is_told", "wake")
+
+    wake: Callable[[], None]
+    """Has it look again some time; set by whoever adds it. It must be cheap, must not raise, and is
+    called more often than there is something to see."""
+    is_told: bool
+    """Whether one of its keys has moved; it takes that back when it looks."""
+    is_due: bool
+    """Whether it shall wait no longer: its time is over, or the broker stops."""
+    _keys: Sequence[Hashable]
+
+    def notify(self) -> None:
+        """One of its keys has moved."""
+        self.is_told = True
+        self.wake()
+
+
+def _nobody() -> None:
+    """Told instead of an operation that does not wait."""
+
+
 class Purgatory:
-    """Watches by key; one per kind of request."""
+    """Who waits, by key; one per kind of request."""
 
     def __init__(self) -> None:
         """Begin with nobody waiting."""
-        # {key: watches, as the keys of a dict, in the order of their arrival}
-        self._watches: dict[Hashable, dict[Watch, None]] = {}
+        # {key: who waits for it, as the keys of a dict, in the order of their arrival}
+        self._watches: dict[Hashable, dict[Watch | DelayedOperation, None]] = {}
         self._count = 0
+        self._operations = 0
+        # (deadline, number, operation), the operation perhaps gone already
+        self._deadlines: list[tuple[float, int, DelayedOperation]] = []
+        self._numbers = 0
+        self._awaited = math.inf
+        self._sooner = trio.Event()
+        self._is_closed = False
 
     @contextlib.contextmanager
     def watch(self, keys: Iterable[Hashable]) -> Iterator[Watch]:
         """Watch keys for the length of a ``with`` block."""
         watch = Watch()
         watched = list(keys)
-        for key in watched:
-            self._watches.setdefault(key, {})[watch] = None
-        self._count += 1
+        self._enter(watch, watched)
         try:
             yield watch
         finally:
-            self._count -= 1
-            for key in watched:
-                self._forget(key, watch)
+            self._leave(watch, watched)
+
+    def add(self, operation: DelayedOperation, keys: Sequence[Hashable], deadline: float) -> None:
+        """Tell an operation whenever one of ``keys`` moves, and once when its time is over.
+
+        Args:
+            operation: was in no purgatory before.
+            keys: what it waits for, at least one; kept.
+            deadline: seconds on trio's clock; it ``is_due`` from then on.
+        """
+        operation._keys = keys
+        operation.is_told = operation.is_due = False
+        self._enter(operation, keys)
+        self._operations += 1
+        if self._is_closed:
+            operation.is_due = True
+            operation.wake()
+        if len(self._deadlines) > 2 * self._operations + _COMPACT_ABOVE:
+            self._compact()
+        self._numbers += 1
+        heappush(self._deadlines, (deadline, self._numbers, operation))
+        if deadline < self._awaited:
+            self._awaited = deadline
+            self._sooner.set()
+
+    def discard(self, operation: DelayedOperation) -> None:
+        """Tell an operation nothing more; nothing happens if it is not there."""
+        keys, operation._keys = operation._keys, ()
+        if keys:
+            self._operations -= 1
+            self._leave(operation, keys)
+            # It mostly leads back to the operation, and cycles are work for the garbage collector.
+            operation.wake = _nobody
 
     def notify(self, key: Hashable) -> None:
-        """Wake whoever watches ``key``, in the order of their arrival.
+        """Tell whoever waits for ``key``, in the order of their arrival.
 
         Cost: one dictionary lookup when nobody does.
         """
@@ -92,6 +164,37 @@ class Purgatory:
         if watches is not None:
             for watch in watches:
                 watch.notify()
+
+    def end_waits(self) -> None:
+        """Have no operation wait any longer, from now on."""
+        self._is_closed = True
+        for _, _, operation in self._deadlines:
+            if operation._keys:
+                operation.is_due = True
+                operation.wake()
+
+    async def run(self) -> None:
+        """Tell operations when their time is over, until cancelled.
+
+        Cancellation: whoever waits goes on waiting.
+        """
+        heap = self._deadlines
+        while True:
+            now = trio.current_time()
+            told = 0
+            while heap and (not heap[0][2]._keys or heap[0][0] <= now) and told < _EXPIRED_PER_TURN:
+                operation = heappop(heap)[2]
+                told += 1
+                if operation._keys:
+                    operation.is_due = True
+                    operation.wake()
+            if told == _EXPIRED_PER_TURN:
+                await trio.lowlevel.checkpoint()
+                continue
+            self._sooner = trio.Event()
+            self._awaited = heap[0][0] if heap else math.inf
+            with trio.move_on_at(self._awaited):
+                await self._sooner.wait()
 
     def watchers(self, key: Hashable) -> int:
         """How many wait for ``key``."""
@@ -101,9 +204,26 @@ class Purgatory:
         """Count what is parked."""
         return PurgatoryStatistics(watches=self._count, keys=len(self._watches))
 
-    def _forget(self, key: Hashable, watch: Watch) -> None:
-        watches = self._watches.get(key)
-        if watches is not None:
-            watches.pop(watch, None)
-            if not watches:
-                del self._watches[key]
+    def _compact(self) -> None:
+        """Forget the deadlines of operations that are gone."""
+        heap = self._deadlines
+        heap[:] = [each for each in heap if each[2]._keys]
+        heapify(heap)
+
+    def _enter(self, watch: Watch | DelayedOperation, keys: Iterable[Hashable]) -> None:
+        for key in keys:
+            watches = self._watches.get(key)
+            if watches is None:
+                self._watches[key] = {watch: None}
+            else:
+                watches[watch] = None
+        self._count += 1
+
+    def _leave(self, watch: Watch | DelayedOperation, keys: Iterable[Hashable]) -> None:
+        self._count -= 1
+        for key in keys:
+            watches = self._watches.get(key)
+            if watches is not None:
+                watches.pop(watch, None)
+                if not watches:
+                    del self._watches[key]

@@ -20,6 +20,9 @@ request.
 
 Parked is also the only state in which a request may be cancelled when its client goes away: it
 has nothing half done.
+
+A request may also wait without any task (``set_aside``); it comes back through the queue, and its
+handler runs what is left of it.
 """
 
 from __future__ import annotations
@@ -37,12 +40,14 @@ from trio_kafka_net.errors import CloseConnection, FatalExitError
 
 from .connection import DisconnectCause
 from .request_channel import Request, RequestChannel
+from .set_aside import Resume, SetAside
 from .turn import Turn
 
 log = logging.getLogger(__name__)
 
-Handle = Callable[[Request], Awaitable[None] | None]
-"""Runs one request and answers it; returns an awaitable only if it has to wait."""
+Handle = Callable[[Request], Awaitable[None] | SetAside | None]
+"""Runs one request and answers it; returns an awaitable if it has to wait, and what ``set_aside``
+returned if it waits without a handler."""
 
 
 @attrs.frozen
@@ -174,6 +179,24 @@ class RequestHandlerPool:
         if scope.cancelled_caught:
             raise CloseConnection("the client went away while its request was parked")
 
+    def set_aside(self, request: Request, reason: str, resume: Resume) -> SetAside:
+        """Let the request that is being handled wait without a handler; see ``set_aside.py``.
+
+        Args:
+            request: the request; the handler of it returns at once, with what this returns.
+            reason: what for; the label of the count.
+            resume: goes on with it when it was called, answers it, and returns True; or returns
+                False to wait on.
+
+        Returns:
+            What to ``call`` when it may be time; done for it when the client goes away.
+        """
+        aside = SetAside(request, reason, resume, self._channel, self._parked)
+        request.parked_scope = aside
+        if request.connection.peer_gone or not request.connection.is_open:
+            aside.call()
+        return aside
+
     def _start_handler(self) -> None:
         assert self._nursery is not None
         self._runnable += 1
@@ -199,7 +222,12 @@ class RequestHandlerPool:
 
     def _run_next(self) -> tuple[Request, Awaitable[None] | None]:
         request = self._channel.get_nowait()
-        return request, self._run_request(request, perf_counter_ns())
+        aside = request.parked_scope
+        if aside is None:
+            return request, self._run_request(request, perf_counter_ns())
+        assert isinstance(aside, SetAside)  # what is parked is in no queue
+        self._resume(request, aside)
+        return request, None
 
     # -- requests that are handed over --------------------------------------------------------
 
@@ -263,7 +291,7 @@ class RequestHandlerPool:
     # -- one request --------------------------------------------------------------------------
 
     def _run_request(self, request: Request, now_ns: int) -> Awaitable[None] | None:
-        """Run a request as far as it goes without waiting; returns the rest."""
+        """Run a request as far as it goes without waiting; returns the rest, if it is a task's."""
         request.dequeue_time_ns = now_ns
         request.hold_answer()
         rest = None
@@ -276,7 +304,24 @@ class RequestHandlerPool:
         finally:
             if rest is None:
                 request.leave_handlers()
-        return rest
+        return None if rest is None or isinstance(rest, SetAside) else rest
+
+    def _resume(self, request: Request, aside: SetAside) -> None:
+        """Go on with a request that was set aside and is called."""
+        aside.begin()
+        is_over = True
+        try:
+            is_over = aside.resume()
+            if is_over and not request.is_answered:
+                self._close_unanswered(request)
+        except Exception as error:
+            self._close_failed(request, error)
+        finally:
+            if is_over:
+                aside.end()
+                request.leave_handlers()
+            else:
+                aside.wait_on()
 
     async def _finish_request(self, request: Request, rest: Awaitable[None]) -> None:
         try:

@@ -49,6 +49,7 @@ from .framing import Send
 if TYPE_CHECKING:
     from .connection import Connection
     from .memory_pool import MemoryPool
+    from .set_aside import SetAside
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +106,8 @@ class Request:
         self._on_finished: OnFinished | None = None
         self.is_answered = False
         """Whether its one final response has been given."""
-        self.parked_scope: trio.CancelScope | None = None
-        """Set while its handler is parked: cancelling it ends the wait."""
+        self.parked_scope: trio.CancelScope | SetAside | None = None
+        """Set while its handler is parked, or it is set aside: cancelling it ends the wait."""
         self.start_time_ns = 0
         """The frame was whole."""
         self.dequeue_time_ns = 0
@@ -335,6 +336,7 @@ class RequestChannel:
         # Handlers that wait; one that was called is no longer among them.
         self._takers = trio.lowlevel.ParkingLot()
         self._is_waking = False  # a taker was woken and has not run yet
+        self._is_served = False  # a taker runs a request; it comes back, or says ``pass_on``
         self.is_awaited = False
         """Whether somebody comes back for the next request without being called."""
         self.may_run: Callable[[int], bool] = lambda now_ns: False
@@ -367,7 +369,13 @@ class RequestChannel:
         request._on_finished = self._on_finished
         self.received += 1
         self._requests.append(request)
-        self.pass_on()
+        self._call()
+
+    def put_back(self, request: Request) -> None:
+        """Queue a request again that was set aside, behind those that have come meanwhile."""
+        self._requests.append(request)
+        if not self._is_served:
+            self._call()
 
     def get_nowait(self) -> Request:
         """The next request, in the order of arrival.
@@ -377,6 +385,7 @@ class RequestChannel:
         """
         if not self._requests:
             raise trio.WouldBlock
+        self._is_served = True
         return self._requests.popleft()
 
     @property
@@ -390,6 +399,10 @@ class RequestChannel:
 
     def pass_on(self) -> None:
         """Have somebody else take the next request: the caller is busy, or leaves."""
+        self._is_served = False
+        self._call()
+
+    def _call(self) -> None:
         if self._requests and self._takers and not (self._is_waking or self.is_awaited):
             self._is_waking = True
             self._takers.unpark()
@@ -408,6 +421,7 @@ class RequestChannel:
 
         Cancellation: nothing happens.
         """
+        self._is_served = False
         await self._takers.park()
         self._is_waking = False
 

@@ -41,6 +41,9 @@ def test_offset_lookup_finds_the_last_entry_at_or_before(offsets, wanted):
 
     expected = [entry for entry in entries if entry.offset <= BASE + wanted]
     assert index.lookup(BASE + wanted) == (expected or [OffsetPosition(BASE, 0)])[-1]
+    for relative in (wanted, *offsets):
+        position = index.lookup(BASE + relative).position
+        assert index.position_before(BASE + relative) == position
 
 
 @given(timestamps=rising, wanted=st.integers(-10, 510))

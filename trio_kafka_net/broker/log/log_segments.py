@@ -65,7 +65,6 @@ class LogSegments:
     def find_region(
         self,
         offset: int,
-        *,
         end_offset: int,
         is_log_end: bool,
         max_bytes: int,
@@ -94,7 +93,8 @@ class LogSegments:
             region = segment.read(
                 offset, max_bytes, max_position=max_position, min_one_batch=min_one_batch
             )
-            self._keep_few_open(segment)
+            if segment is not self.active:
+                self._keep_few_open(segment)
             # Compaction may have left nothing at or after the offset in this segment.
             if region is not None:
                 return region

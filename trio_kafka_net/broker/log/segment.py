@@ -17,7 +17,7 @@ import logging
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeAlias
 
 import attrs
 
@@ -52,14 +52,9 @@ _SEARCH_CHUNK_BYTES = 8 * 1024
 _SCAN_CHUNK_BYTES = 256 * 1024
 
 
-class _Location(NamedTuple):
-    """A batch in the log file."""
-
-    base_offset: int
-    last_offset: int
-    position: int
-    size: int
-    """Bytes, header included."""
+_Location: TypeAlias = tuple[int, int, int, int]
+"""A batch in the log file: base offset, last offset, position, size in bytes with its header. One
+is made for every batch that a search passes, so it has no names."""
 
 
 @attrs.frozen
@@ -117,9 +112,8 @@ class LogSegment:
         self.is_deleted = False
         """Whether its files are gone, or about to be."""
         self._bytes_since_index_entry = 0
-        # The batch appended last, where most consumers read: it needs no search. Fields of a
-        # _Location, which is made when somebody reads.
-        self._last_batch: tuple[int, int, int, int] | None = None
+        # The batch appended last, where most consumers read: it needs no search.
+        self._last_batch: _Location | None = None
         try:
             self.size = self.path(LOG_SUFFIX).stat().st_size
         except FileNotFoundError:
@@ -292,19 +286,22 @@ class LogSegment:
         found = self._find_batch(offset)
         if found is None:
             return None
-        limit = self.size if max_position is None else min(max_position, self.size)
-        count = min(
-            limit - found.position, max(max_bytes, found.size) if min_one_batch else max_bytes
-        )
+        _, _, position, size = found
+        limit = self.size
+        if max_position is not None and max_position < limit:
+            limit = max_position
+        count = limit - position
+        if count > max_bytes:
+            count = min(count, size) if min_one_batch and size > max_bytes else max_bytes
         if count <= 0:
             return None
-        file = self.file
-        return FileRegion(file.fd, found.position, count, file)
+        file = self._file or self.file
+        return FileRegion(file.fd, position, count, file)
 
     def position_of(self, offset: int) -> int:
         """Where the batch that holds ``offset`` begins, or the end of the file."""
         found = self._find_batch(offset)
-        return self.size if found is None else found.position
+        return self.size if found is None else found[2]
 
     def find_timestamp(self, timestamp: int, first_offset: int) -> FoundRecord | None:
         """Find the first record at or after ``first_offset`` that is not earlier than a timestamp.
@@ -339,7 +336,7 @@ class LogSegment:
         """
         last_offset = self.base_offset - 1
         for found in self._walk(self._loaded_indexes().offset.last().position):
-            last_offset = found.last_offset
+            last_offset = found[1]
         return last_offset + 1
 
     def scan_next_offset(self) -> int:
@@ -348,7 +345,8 @@ class LogSegment:
         Raises:
             CorruptRecordError: the file does not consist of whole batches.
         """
-        return max([found.last_offset for found in self._walk(0)], default=self.base_offset - 1) + 1
+        last_offsets = [found[1] for found in self._walk(0)]
+        return max(last_offsets, default=self.base_offset - 1) + 1
 
     def batches(self, position: int = 0) -> Iterator[tuple[int, RecordBatch]]:
         """Read the batches from ``position`` on, whole.
@@ -474,9 +472,10 @@ class LogSegment:
         """The first batch that ends at or after ``offset``."""
         last = self._last_batch
         if last is not None and last[0] <= offset:
-            return _Location(*last) if offset <= last[1] else None
-        for found in self._walk(self._loaded_indexes().offset.lookup(offset).position):
-            if found.last_offset >= offset:
+            return last if offset <= last[1] else None
+        indexes = self._indexes or self._loaded_indexes()
+        for found in self._walk(indexes.offset.position_before(offset)):
+            if found[1] >= offset:
                 return found
         return None
 
@@ -494,7 +493,7 @@ class LogSegment:
             size = length + LENGTH_OVERHEAD_BYTES
             if not HEADER_BYTES <= size <= end - position:
                 raise self._cut_off(position)
-            yield _Location(base_offset, base_offset + last_offset_delta, position, size)
+            yield base_offset, base_offset + last_offset_delta, position, size
             position += size
 
     def _size_at(self, chunk: bytes, position: int) -> int:

@@ -164,6 +164,11 @@ class UnifiedLog:
         return self._segments.active.base_offset
 
     @property
+    def active_size(self) -> int:
+        """Bytes of that segment."""
+        return self._segments.active.size
+
+    @property
     def segment_count(self) -> int:
         """How many segments there are; at least one."""
         return len(self._segments)
@@ -307,22 +312,17 @@ class UnifiedLog:
             two small reads.
         """
         self.check_online()
-        if not self.log_start_offset <= offset <= self.log_end_offset:
+        log_end = self.log_end_offset
+        if not self.log_start_offset <= offset <= log_end:
             raise KafkaError(
                 ErrorCode.OFFSET_OUT_OF_RANGE,
-                f"offset {offset} is not between {self.log_start_offset} and {self.log_end_offset}",
+                f"offset {offset} is not between {self.log_start_offset} and {log_end}",
             )
-        end_offset = self.log_end_offset if max_offset is None else max_offset
-        if offset >= end_offset:
+        end = log_end if max_offset is None else max_offset
+        if offset >= end:
             return None
         try:
-            return self._segments.find_region(
-                offset,
-                end_offset=end_offset,
-                is_log_end=end_offset >= self.log_end_offset,
-                max_bytes=max_bytes,
-                min_one_batch=min_one_batch,
-            )
+            return self._segments.find_region(offset, end, end >= log_end, max_bytes, min_one_batch)
         except OSError as exc:
             raise LogDirFailedError(f"{self.directory}: {exc}") from exc
 
