@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import attrs
 
@@ -25,14 +23,13 @@ from trio_kafka_net.broker.log.index import MAX_RELATIVE_OFFSET, TimestampOffset
 from trio_kafka_net.broker.log.log_config import LogConfig
 from trio_kafka_net.broker.log.segment_file import OpenFile, SegmentFile
 from trio_kafka_net.broker.log.segment_indexes import SegmentIndexes
+from trio_kafka_net.broker.log.segment_scan import Location, read_batches, walk_headers
 from trio_kafka_net.errors import CorruptRecordError
 from trio_kafka_net.network.framing import FileRegion
 from trio_kafka_net.protocol.record_codec import NO_TIMESTAMP
 from trio_kafka_net.protocol.records import (
     HEADER_BYTES,
-    LENGTH_OVERHEAD_BYTES,
     RecordBatch,
-    iter_batches,
     parse_header,
 )
 
@@ -45,21 +42,6 @@ CLEANED_STAGE = ".cleaned"
 """Behind the names of a segment that is being written to replace others; worth nothing yet."""
 SWAP_STAGE = ".swap"
 """Behind the names of a segment that replaces others, whatever happens."""
-
-# Base offset, length and last offset delta: all that a search for an offset needs.
-_SEARCHED_FIELDS = struct.Struct(">qi11xi")
-_SEARCH_CHUNK_BYTES = 8 * 1024
-_SCAN_CHUNK_BYTES = 256 * 1024
-
-
-class _Location(NamedTuple):
-    """A batch in the log file."""
-
-    base_offset: int
-    last_offset: int
-    position: int
-    size: int
-    """Bytes, header included."""
 
 
 @attrs.frozen
@@ -118,7 +100,7 @@ class LogSegment:
         """Whether its files are gone, or about to be."""
         self._bytes_since_index_entry = 0
         # The batch appended last, where most consumers read: it needs no search. Fields of a
-        # _Location, which is made when somebody reads.
+        # Location, which is made when somebody reads.
         self._last_batch: tuple[int, int, int, int] | None = None
         try:
             self.size = self.path(LOG_SUFFIX).stat().st_size
@@ -359,19 +341,8 @@ class LogSegment:
         Raises:
             CorruptRecordError: a batch breaks the format or is cut off.
         """
-        wanted = _SCAN_CHUNK_BYTES
-        while position < self.size:
-            wanted = min(wanted, self.size - position)
-            chunk = self.file.read(wanted, position)
-            if len(chunk) < wanted:
-                raise self._cut_off(position)
-            start = position
-            for batch in iter_batches(memoryview(chunk), partial_tail=True):
-                yield position, batch
-                position += batch.size_in_bytes
-            wanted = _SCAN_CHUNK_BYTES
-            if position == start:
-                wanted = self._size_at(chunk, position)
+        if position < self.size:
+            yield from read_batches(self.file, position, self.size)
 
     def recover(self, on_batch: Callable[[RecordBatch], None]) -> int:
         """Check every batch, cut off what is not whole, and rebuild the indexes.
@@ -470,43 +441,19 @@ class LogSegment:
         for suffix in (LOG_SUFFIX, OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX):
             self.path(suffix).unlink(missing_ok=True)
 
-    def _find_batch(self, offset: int) -> _Location | None:
+    def _find_batch(self, offset: int) -> Location | None:
         """The first batch that ends at or after ``offset``."""
         last = self._last_batch
         if last is not None and last[0] <= offset:
-            return _Location(*last) if offset <= last[1] else None
+            return Location(*last) if offset <= last[1] else None
         for found in self._walk(self._loaded_indexes().offset.lookup(offset).position):
             if found.last_offset >= offset:
                 return found
         return None
 
-    def _walk(self, position: int) -> Iterator[_Location]:
-        """Step from header to header, reading nothing else."""
-        file, end = self.file, self.size
-        chunk, chunk_at = b"", position
-        while position < end:
-            at = position - chunk_at
-            if at + _SEARCHED_FIELDS.size > len(chunk):
-                chunk, chunk_at, at = file.read(_SEARCH_CHUNK_BYTES, position), position, 0
-                if len(chunk) < _SEARCHED_FIELDS.size:
-                    raise self._cut_off(position)
-            base_offset, length, last_offset_delta = _SEARCHED_FIELDS.unpack_from(chunk, at)
-            size = length + LENGTH_OVERHEAD_BYTES
-            if not HEADER_BYTES <= size <= end - position:
-                raise self._cut_off(position)
-            yield _Location(base_offset, base_offset + last_offset_delta, position, size)
-            position += size
-
-    def _size_at(self, chunk: bytes, position: int) -> int:
-        """Size of the batch that begins with ``chunk`` but is longer."""
-        if len(chunk) >= HEADER_BYTES:
-            size = parse_header(chunk).size_in_bytes
-            if len(chunk) < size <= self.size - position:
-                return size
-        raise self._cut_off(position)
-
-    def _cut_off(self, position: int) -> CorruptRecordError:
-        return CorruptRecordError(f"no whole batch at byte {position} of {self.size}")
+    def _walk(self, position: int) -> Iterator[Location]:
+        # An empty file is not opened for it: a broker has thousands.
+        return walk_headers(self.file, position, self.size) if position < self.size else iter(())
 
     def _note_batch(self, position: int, size: int, last_offset: int, max_timestamp: int) -> None:
         """Bring timestamps and indexes up to date with a batch at ``position``."""
