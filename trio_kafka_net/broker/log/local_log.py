@@ -99,7 +99,7 @@ class LocalLog:
         """Take over new settings; they hold from the next append on."""
         self.config = self._loader.config = config
         for segment in self._segments:
-            segment.config = config
+            segment.use_config(config)
 
     # Growing
 

@@ -44,6 +44,11 @@ SWAP_STAGE = ".swap"
 """Behind the names of a segment that replaces others, whatever happens."""
 
 
+_NEVER = -1
+"""Where no batch ends."""
+_UNREAD = NO_TIMESTAMP - 1
+
+
 @attrs.frozen
 class FoundRecord:
     """A record that a search by timestamp found."""
@@ -91,14 +96,18 @@ class LogSegment:
         self._open_file = open_file
         self._file: SegmentFile | None = None
         self._indexes: SegmentIndexes | None = None
-        # Largest timestamp, None as long as nobody asked, and the last offset of its batch.
-        self._max_timestamp: int | None = None
+        # Largest timestamp, _UNREAD as long as nobody asked, and the last offset of its batch.
+        self._max_timestamp = _UNREAD
         self._max_timestamp_offset = base_offset
         self._first_timestamp: int | None = None
         self._created_ms = now_ms()
         self.is_deleted = False
         """Whether its files are gone, or about to be."""
-        self._bytes_since_index_entry = 0
+        # Where a batch must end, how late its records and how high its offsets may be, so that
+        # nothing is due but the write: no new segment, no index entry. See ``_set_usual_limits``.
+        self._usual_end = _NEVER
+        self._usual_timestamp = 0
+        self._usual_last_offset = base_offset + MAX_RELATIVE_OFFSET
         # The batch appended last, where most consumers read: it needs no search. Fields of a
         # Location, which is made when somebody reads.
         self._last_batch: tuple[int, int, int, int] | None = None
@@ -106,6 +115,8 @@ class LogSegment:
             self.size = self.path(LOG_SUFFIX).stat().st_size
         except FileNotFoundError:
             self.size = 0
+        # Where the bytes begin that count for the next index entry.
+        self._unindexed_from = self.size
 
     def path(self, suffix: str) -> Path:
         """The segment's file with this suffix."""
@@ -169,7 +180,7 @@ class LogSegment:
         return TimestampOffset(self._known_max_timestamp(), self._max_timestamp_offset)
 
     def _known_max_timestamp(self) -> int:
-        if self._max_timestamp is None:
+        if self._max_timestamp == _UNREAD:
             self._max_timestamp, self._max_timestamp_offset = self._read_max_timestamp()
         return self._max_timestamp
 
@@ -223,10 +234,48 @@ class LogSegment:
             or waited_ms > config.max_segment_ms
             # An index can only be too full for an entry that is about to be added.
             or (
-                self._bytes_since_index_entry > config.index_interval_bytes
+                self.size - self._unindexed_from > config.index_interval_bytes
                 and self._loaded_indexes().is_full(config.segment_index_bytes)
             )
         )
+
+    def append_usual(
+        self, view: memoryview, base_offset: int, last_offset: int, max_timestamp: int
+    ) -> bool:
+        """Write one stamped batch at the end, if there is nothing else to do for it.
+
+        That is so for all batches between two index entries, unless they are to begin a new
+        segment. What is left is what ``should_roll`` and ``append`` would do with them.
+
+        Args:
+            view: the batch.
+            base_offset: its first offset.
+            last_offset: its last offset.
+            max_timestamp: its largest timestamp, ms since the epoch.
+
+        Returns:
+            Whether it was written; if not, nothing has changed.
+
+        Raises:
+            OSError: it could not be written; the file ends where it ended before.
+        """
+        position = self.size
+        size = len(view)
+        file = self._file
+        if (
+            position + size > self._usual_end
+            or last_offset > self._usual_last_offset
+            or max_timestamp > self._usual_timestamp
+            or file is None
+        ):
+            return False
+        file.append(view, position)
+        if max_timestamp > self._max_timestamp:
+            self._max_timestamp = max_timestamp
+            self._max_timestamp_offset = last_offset
+        self.size = position + size
+        self._last_batch = (base_offset, last_offset, position, size)
+        return True
 
     def append(self, batch: RecordBatch) -> None:
         """Write one stamped batch at the end.
@@ -247,6 +296,25 @@ class LogSegment:
         self._note_batch(position, size, last_offset, batch.max_timestamp)
         self.size = position + size
         self._last_batch = (base_offset, last_offset, position, size)
+        self._set_usual_limits()
+
+    def use_config(self, config: LogConfig) -> None:
+        """Take over new settings of the log."""
+        self.config = config
+        self._usual_end = _NEVER
+
+    def _set_usual_limits(self) -> None:
+        """Work out, after an append, how far the next ones are usual ones."""
+        config = self.config
+        first = self._first_timestamp
+        if first is None or first <= NO_TIMESTAMP:
+            # The clock says when the segment is full.
+            self._usual_end = _NEVER
+            return
+        self._usual_timestamp = first + config.max_segment_ms
+        self._usual_end = min(
+            config.segment_bytes, self._unindexed_from + config.index_interval_bytes
+        )
 
     def read(
         self,
@@ -378,7 +446,7 @@ class LogSegment:
         if truncated:
             self.file.truncate(valid_bytes)
             self.size = valid_bytes
-        if self._max_timestamp is not None:
+        if self._max_timestamp != _UNREAD:
             indexes.time.maybe_append(self._max_timestamp, self._max_timestamp_offset)
         indexes.write()
         return truncated
@@ -394,8 +462,9 @@ class LogSegment:
         self.file.truncate(position)
         self.size = position
         self._last_batch = None
-        self._max_timestamp = None
-        self._bytes_since_index_entry = 0
+        self._max_timestamp = _UNREAD
+        self._unindexed_from = position
+        self._usual_end = _NEVER
         if position == 0:
             self._first_timestamp = None
             self._created_ms = self._now_ms()
@@ -462,19 +531,14 @@ class LogSegment:
             if self._indexes is None:
                 # A new file: there is nothing to load, and nothing is missing.
                 self._empty_indexes()
-        largest = self._max_timestamp
-        if largest is None:
-            largest = self._known_max_timestamp()
-        if max_timestamp > largest:
+        if max_timestamp > self._known_max_timestamp():
             self._max_timestamp = max_timestamp
             self._max_timestamp_offset = last_offset
-        if self._bytes_since_index_entry > self.config.index_interval_bytes:
-            indexes = self._loaded_indexes()
-            indexes.append(
-                last_offset, position, self._known_max_timestamp(), self._max_timestamp_offset
+        if position - self._unindexed_from > self.config.index_interval_bytes:
+            self._loaded_indexes().append(
+                last_offset, position, self._max_timestamp, self._max_timestamp_offset
             )
-            self._bytes_since_index_entry = 0
-        self._bytes_since_index_entry += size
+            self._unindexed_from = position
 
     def _read_max_timestamp(self) -> TimestampOffset:
         """The last entry of the time index, or a later timestamp in the batches after it."""
@@ -505,7 +569,8 @@ class LogSegment:
         indexes = self._indexes = self._new_indexes()
         self._max_timestamp = NO_TIMESTAMP
         self._max_timestamp_offset = self.base_offset
-        self._bytes_since_index_entry = 0
+        self._unindexed_from = 0
+        self._usual_end = _NEVER
         self._last_batch = None
         return indexes
 

@@ -37,7 +37,10 @@ from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.record_codec import NO_TIMESTAMP
 from trio_kafka_net.protocol.records import (
     NO_PRODUCER_ID,
+    STAMPED,
     RecordBatch,
+    check_usual,
+    iter_batches,
     stamp,
     validate_produced,
 )
@@ -133,8 +136,43 @@ class UnifiedLog(LocalLog):
         Cost: one CRC over the batch, one ``write``; no copy of the batch.
         Source: Kafka ``UnifiedLog.appendAsLeader`` (4.0); idempotence KIP-98.
         """
-        if self.failure is not None:
-            self.check_online()
+        config = self.config
+        usual = check_usual(batches, config.usual_batch_bytes)
+        if usual is None or self.failure or leader_epoch > self.leader_epochs.latest_epoch:
+            return self._append_any(batches, leader_epoch, has_keys)
+        length, last_delta, max_timestamp, producer_id, producer_epoch, sequence = usual
+        now_ms = self._now_ms()
+        if max_timestamp > now_ms + config.message_timestamp_after_max_ms:
+            return self._append_any(batches, leader_epoch, has_keys)
+        producer = None
+        if producer_id > NO_PRODUCER_ID:
+            producer = self.producers.find_next(producer_id, producer_epoch, sequence)
+            if producer is None:
+                return self._append_any(batches, leader_epoch, has_keys)
+        first_offset = self.log_end_offset
+        last_offset = first_offset + last_delta
+        try:
+            STAMPED.pack_into(batches, 0, first_offset, length, leader_epoch)
+        except TypeError:  # it is read-only
+            return self._append_any(batches, leader_epoch, has_keys)
+        self.last_append_ms = now_ms
+        try:
+            is_written = self._segments.active.append_usual(
+                batches, first_offset, last_offset, max_timestamp
+            )
+        except OSError as exc:
+            raise self._gone_offline(exc) from exc
+        if is_written:
+            self.log_end_offset = last_offset + 1
+            if producer is not None:
+                self.producers.go_on(producer, last_delta, last_offset, max_timestamp)
+        else:
+            self._write(next(iter_batches(batches)))
+        return LogAppendInfo(first_offset, last_offset, NO_TIMESTAMP, self.log_start_offset)
+
+    def _append_any(self, batches: memoryview, leader_epoch: int, has_keys: bool) -> LogAppendInfo:
+        """Append a batch, or refuse it and say why."""
+        self.check_online()
         if batches.readonly:
             batches = memoryview(bytearray(batches))
         config = self.config
