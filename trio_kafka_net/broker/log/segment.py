@@ -103,8 +103,9 @@ class LogSegment:
         self._created_ms = now_ms()
         self.is_deleted = False
         """Whether its files are gone, or about to be."""
-        # Where a batch must end, how late its records and how high its offsets may be, so that
-        # nothing is due but the write: no new segment, no index entry. See ``_set_usual_limits``.
+        # Where a batch may begin and end, how late its records and how high its offsets may be, if
+        # nothing is due but the write: no index entry, no new segment. See ``_set_usual_limits``.
+        self._usual_position = 0
         self._usual_end = _NEVER
         self._usual_timestamp = 0
         self._usual_last_offset = base_offset + MAX_RELATIVE_OFFSET
@@ -261,9 +262,11 @@ class LogSegment:
         """
         position = self.size
         size = len(view)
+        end = position + size
         file = self._file
         if (
-            position + size > self._usual_end
+            end > self._usual_end
+            or position > self._usual_position
             or last_offset > self._usual_last_offset
             or max_timestamp > self._usual_timestamp
             or file is None
@@ -273,7 +276,7 @@ class LogSegment:
         if max_timestamp > self._max_timestamp:
             self._max_timestamp = max_timestamp
             self._max_timestamp_offset = last_offset
-        self.size = position + size
+        self.size = end
         self._last_batch = (base_offset, last_offset, position, size)
         return True
 
@@ -312,9 +315,8 @@ class LogSegment:
             self._usual_end = _NEVER
             return
         self._usual_timestamp = first + config.max_segment_ms
-        self._usual_end = min(
-            config.segment_bytes, self._unindexed_from + config.index_interval_bytes
-        )
+        self._usual_position = self._unindexed_from + config.index_interval_bytes
+        self._usual_end = config.segment_bytes
 
     def read(
         self,
