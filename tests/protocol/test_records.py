@@ -227,7 +227,7 @@ def test_validate_refuses_a_larger_batch():
         validate(GOLDEN, max_batch_bytes=len(GOLDEN) - 1)
 
 
-@pytest.mark.parametrize(
+INVALID = pytest.mark.parametrize(
     ("name", "data"),
     [
         ("no batch", b""),
@@ -241,6 +241,9 @@ def test_validate_refuses_a_larger_batch():
         ("producer without sequence", build_batch(RECORDS, producer_id=5, producer_epoch=0)),
     ],
 )
+
+
+@INVALID
 def test_validate_answers_invalid_record(name, data):
     with pytest.raises(KafkaError) as caught:
         validate(data)
@@ -294,6 +297,13 @@ def test_the_usual_batch_is_known_by_its_header(codec):
         batch.base_sequence,
     )
     assert check_usual(memoryview(data), len(data) - 1) is None
+
+
+@INVALID
+def test_what_is_invalid_is_not_called_usual(name, data):
+    """But for the sequence, which the log looks at if there is a producer."""
+    is_usual = check_usual(memoryview(data), 1_000_000) is not None
+    assert is_usual is (name == "producer without sequence")
 
 
 @given(
