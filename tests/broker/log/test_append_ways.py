@@ -11,14 +11,16 @@ import tempfile
 from pathlib import Path
 
 import attrs
+import pytest
 from crc32c import crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.broker.storage_helpers import START_MS, Clock, Storage
 from trio_kafka_net.broker.log.log_config import LogConfig
-from trio_kafka_net.errors import TrioKafkaError
+from trio_kafka_net.errors import KafkaError, TrioKafkaError
 from trio_kafka_net.protocol.compression import Compression
+from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.records import Record, TimestampType, build_batch
 
 CRC_AT, COUNTED_FROM, LAST_DELTA_AT, COUNT_AT = 17, 21, 23, 57
@@ -214,3 +216,16 @@ def test_a_batch_out_of_reach_of_the_index_begins_a_segment(storage):
         log.append(memoryview(bytearray(data)), leader_epoch=0)
 
     assert [each.base_offset for each in log.segments] == [0, 2**31 - 1, 2 * (2**31 - 1)]
+
+
+@pytest.mark.parametrize(("distance_ms", "accepted"), [(FAR_MS, True), (FAR_MS + 1, False)])
+def test_the_usual_batch_is_not_from_the_future(storage, clock, distance_ms, accepted):
+    log = storage.open_log()
+    storage.append(log, b"first")
+
+    try:
+        storage.append(log, b"second", timestamp=clock.now_ms + distance_ms)
+    except KafkaError as error:
+        assert error.code is ErrorCode.INVALID_TIMESTAMP
+
+    assert log.log_end_offset == 1 + accepted
