@@ -97,6 +97,7 @@ class Produced:
 
 
 PLAIN = Produced([1], 0, -1, -1, -1, Compression.NONE, False, False, TimestampType(0), 0, None, 0)
+GOING_ON = attrs.evolve(PLAIN, producer_id=1, producer_epoch=0, base_sequence=GOES_ON)
 RARELY = st.sampled_from([False] * 9 + [True])
 BATCHES = st.one_of(
     st.builds(
@@ -134,7 +135,9 @@ BATCHES = st.one_of(
     ),
 )
 ACTIONS = st.one_of(
-    *[BATCHES] * 9,
+    st.just(PLAIN),
+    st.just(GOING_ON),
+    *[BATCHES] * 4,
     CONFIGS,
     st.sampled_from(["reopen", "crash", "flush"]),
     st.tuples(st.just("truncate"), st.integers(1, 4)),
@@ -189,8 +192,8 @@ class Way:
         return {path.name: path.read_bytes() for path in self.storage.path.iterdir()}
 
 
-@settings(max_examples=60, deadline=None)
-@given(config=CONFIGS, actions=st.lists(ACTIONS, max_size=20))
+@settings(max_examples=150, deadline=None)
+@given(config=CONFIGS, actions=st.lists(ACTIONS, min_size=6, max_size=20))
 def test_both_ways_lead_to_the_same_log(config, actions):
     with tempfile.TemporaryDirectory() as directory:
         ways = []
@@ -199,7 +202,7 @@ def test_both_ways_lead_to_the_same_log(config, actions):
             path.mkdir()
             ways.append(Way(path, buffer, config))
         usual, careful = ways
-        for action in actions:
+        for action in [PLAIN, GOING_ON, *actions, GOING_ON, PLAIN]:
             told = str(usual.outcome(action)).replace("/bytearray", "/bytes")
             assert told == str(careful.outcome(action))
             assert usual.state() == careful.state()
