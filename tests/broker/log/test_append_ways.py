@@ -245,3 +245,46 @@ def test_the_usual_batch_is_not_from_the_future(storage, clock, distance_ms, acc
         log.append(late, leader_epoch=0)
 
     assert log.log_end_offset == 1 + accepted
+
+
+def test_the_usual_way_ends_where_records_span_too_much(storage, clock):
+    log = storage.open_log(LogConfig(segment_ms=5))
+    for age_ms in (0, 0, -5, -6):
+        storage.append(log, b"x", timestamp=clock.now_ms - age_ms)
+
+    assert [each.base_offset for each in log.segments] == [0, 3]
+
+
+def test_the_usual_way_is_closed_while_the_file_is(storage, read_log):
+    log = storage.open_log()
+    storage.append(log, b"a")
+    storage.append(log, b"b")
+    log.segments[-1].release()
+
+    storage.append(log, b"c")
+
+    assert read_log(log) == [(0, b"a"), (1, b"b"), (2, b"c")]
+
+
+def test_a_truncation_begins_the_limits_anew(storage, clock):
+    """The largest timestamp is read again, and bytes until the next index entry count from here."""
+    log = storage.open_log(LogConfig(index_interval_bytes=150))
+    for newer_ms in (9, 0, 0, 0, 0, 0, 0, 0):
+        storage.append(log, b"x", timestamp=clock.now_ms + newer_ms)
+    log.truncate_to(1)
+    for newer_ms in (1, 2, 3, 4):
+        storage.append(log, b"x", timestamp=clock.now_ms + newer_ms)
+    log.close()
+
+    assert log.segments[-1].max_timestamp == (clock.now_ms + 9, 0)
+    assert (storage.path / "00000000000000000000.index").stat().st_size == 8
+
+
+def test_records_without_a_time_wait_by_the_clock(storage, clock):
+    log = storage.open_log(LogConfig(segment_ms=5))
+    for _ in range(2):
+        storage.append(log, b"x", timestamp=-1)
+    clock.now_ms += 6
+    storage.append(log, b"x", timestamp=-1)
+
+    assert [each.base_offset for each in log.segments] == [0, 2]

@@ -572,7 +572,6 @@ class LogSegment:
         self._max_timestamp = NO_TIMESTAMP
         self._max_timestamp_offset = self.base_offset
         self._unindexed_from = 0
-        self._usual_end = _NEVER
         self._last_batch = None
         return indexes
 
