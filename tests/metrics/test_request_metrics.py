@@ -1,15 +1,27 @@
 from __future__ import annotations
 
+from itertools import accumulate
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from trio_kafka_net.metrics import names
-from trio_kafka_net.metrics.registry import OTHER, MetricsRegistry
+from trio_kafka_net.metrics.registry import OTHER, Histogram, MetricsRegistry
 from trio_kafka_net.metrics.request_metrics import PHASES, RequestMetrics
 
 MS = 1_000_000
 ERRORS = {0: "NONE", 2: "CORRUPT_MESSAGE"}
+
+TIMES = (
+    "start_time_ns",
+    "dequeue_time_ns",
+    "local_complete_time_ns",
+    "response_complete_time_ns",
+    "response_dequeue_time_ns",
+    "end_time_ns",
+)
 
 
 def finished(**times: int) -> SimpleNamespace:
@@ -155,3 +167,66 @@ def test_client_names_in_labels_are_bounded():
     assert 101 == len(counted)
     assert 50 == counted[(OTHER,) * 5]
     assert 1 == counted["data", "Produce", "3", "client-99", "1.0"]
+
+
+@given(
+    requests=st.lists(
+        st.tuples(
+            st.lists(st.integers(0, 10**11), min_size=8, max_size=8),
+            st.integers(0, 3),
+            st.sampled_from([0, 0, 2]),
+            st.integers(0, 10**6),
+        ),
+        max_size=12,
+    ),
+    repeated=st.sampled_from([1, 40]),
+    data=st.data(),
+)
+def test_figures_do_not_depend_on_when_somebody_looks(requests, repeated, data):
+    """Counted together or one by one, every figure is that of all requests so far."""
+    seldom, often = MetricsRegistry(), MetricsRegistry()
+    rows = [RequestMetrics(each, "data", ERRORS).rows(9, "Fetch", "FetchConsumer")
+            for each in (seldom, often)]  # fmt: skip
+    for steps, came_to, code, size in requests * repeated:
+        request = SimpleNamespace(
+            **dict(zip(TIMES, accumulate(steps), strict=False)),
+            parked_time_ns=steps[2] // 2,
+            throttle_time_ms=steps[-1] % 1000 if code else 0,
+            response_bytes=size,
+        )
+        for name in TIMES[1 + came_to : 5] if came_to < 3 else ():
+            setattr(request, name, 0)
+        for each in rows:
+            each.record(request, size)
+            each.error_codes.append(code)
+        often.collect()
+        if data.draw(st.booleans()) if repeated == 1 else False:
+            assert seldom.collect() == often.collect()
+    assert seldom.collect() == often.collect()
+
+
+def test_one_by_one_is_what_each_histogram_observes():
+    """Against ``Histogram.observe``, over all buckets and beyond the last."""
+    registry = MetricsRegistry()
+    rows = RequestMetrics(registry, "data", ERRORS).rows(9, "Produce")
+    expected = Histogram(names.REQUEST_PHASE)
+    sends = [0, 1, *names.PHASE_BOUNDS_NS, *(bound + 1 for bound in names.PHASE_BOUNDS_NS)]
+    for send in [*sends, *reversed(sends)]:
+        request = finished(**ANSWERED)
+        request.end_time_ns = request.response_dequeue_time_ns + send
+        rows.record(request, 0)
+        expected.observe(send)
+    assert expected.read() == numbers(registry, names.REQUEST_PHASE)["data", "Produce", "send"]
+
+
+def test_what_waits_to_be_counted_is_bounded():
+    registry = MetricsRegistry()
+    metrics = RequestMetrics(registry, "data", ERRORS)
+    rows = metrics.rows(9, "Produce")
+    counted = metrics.api("Produce").sizes
+    for _ in range(900):
+        rows.record(finished(**ANSWERED), 1)
+    assert 900 - counted.count <= 150
+    rows.error_codes.extend([0] * 2000)
+    rows.record(finished(**ANSWERED), 1)
+    assert (901, []) == (counted.count, rows.error_codes)

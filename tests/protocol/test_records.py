@@ -20,6 +20,7 @@ from trio_kafka_net.protocol.records import (
     Record,
     TimestampType,
     build_batch,
+    check_usual,
     iter_batches,
     parse_header,
     stamp,
@@ -226,7 +227,7 @@ def test_validate_refuses_a_larger_batch():
         validate(GOLDEN, max_batch_bytes=len(GOLDEN) - 1)
 
 
-@pytest.mark.parametrize(
+INVALID = pytest.mark.parametrize(
     ("name", "data"),
     [
         ("no batch", b""),
@@ -240,6 +241,9 @@ def test_validate_refuses_a_larger_batch():
         ("producer without sequence", build_batch(RECORDS, producer_id=5, producer_epoch=0)),
     ],
 )
+
+
+@INVALID
 def test_validate_answers_invalid_record(name, data):
     with pytest.raises(KafkaError) as caught:
         validate(data)
@@ -277,6 +281,45 @@ def test_validate_notices_every_flipped_byte_under_the_crc(position):
 def test_validate_of_junk_raises_nothing_else(junk):
     with pytest.raises((CorruptRecordError, RecordTooLargeError, KafkaError)):
         validate(junk)
+
+
+@pytest.mark.parametrize("codec", Compression)
+def test_the_usual_batch_is_known_by_its_header(codec):
+    data = build_batch(RECORDS, compression=codec, producer_id=7, producer_epoch=3, base_sequence=5)
+    batch = validate(data)
+
+    assert check_usual(memoryview(data), len(data)) == (
+        batch.batch_length,
+        batch.last_offset_delta,
+        batch.max_timestamp,
+        batch.producer_id,
+        batch.producer_epoch,
+        batch.base_sequence,
+    )
+    assert check_usual(memoryview(data), len(data) - 1) is None
+
+
+@INVALID
+def test_what_is_invalid_is_not_called_usual(name, data):
+    """But for the sequence, which the log looks at if there is a producer."""
+    is_usual = check_usual(memoryview(data), 1_000_000) is not None
+    assert is_usual is (name == "producer without sequence")
+
+
+@given(
+    field=st.sampled_from([(">q", 0), (">i", 8), (">b", 16), (">H", 21), (">i", 23), (">i", 57)]),
+    value=st.integers(-3, 70),
+    is_signed=st.booleans(),
+    flipped=st.none() | st.integers(0, len(GOLDEN) - 1),
+)
+def test_what_is_called_usual_is_valid(field, value, is_signed, flipped):
+    layout, position = field
+    data = bytearray(with_field(GOLDEN, layout, position, abs(value) if layout == ">H" else value))
+    if flipped is not None:
+        data[flipped] ^= 1 + 0x7F * is_signed
+
+    if check_usual(memoryview(data), 1_000_000) is not None:
+        assert validate(bytes(data)).attributes < len(Compression)
 
 
 # Stamping

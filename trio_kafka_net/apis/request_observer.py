@@ -23,6 +23,7 @@ from trio_kafka_net.protocol.messages.fetch import FetchRequest
 from .dispatch import KafkaRequest
 from .error_counts import ErrorGatherers, GatherErrors
 from .kept_answers import KeptAnswer
+from .registry import Api
 from .request_log import log as request_log
 from .request_log import log_completed
 
@@ -44,6 +45,10 @@ _NO_BYTES: Final = memoryview(b"")
 _ERROR_NAMES: Final = {code.value: code.name for code in ErrorCode}
 
 
+def _gather_nothing(response: Message | KeptAnswer, codes: list[int]) -> None:
+    """Before anything was answered there is nothing to be found."""
+
+
 _NamesOf = Callable[[Message], tuple[str, ...]]
 
 
@@ -51,6 +56,8 @@ _NamesOf = Callable[[Message], tuple[str, ...]]
 class _Served:
     """What is the same for all requests of one version of an API."""
 
+    version: int
+    """As it is counted."""
     rows: RequestRows
     """Of requests that are counted under the API's own name only."""
     names_of: _NamesOf | None
@@ -61,7 +68,7 @@ class _Served:
     response_type: type[Message | KeptAnswer] | None = None
     """What was answered last, in ``response_version``; mostly the only thing that ever is."""
     response_version: int = -1
-    gather: GatherErrors | None = None
+    gather: GatherErrors = _gather_nothing
     """Finds the error codes in it."""
 
 
@@ -84,7 +91,7 @@ class RequestObserver:
         self._metrics = RequestMetrics(registry, plane, _ERROR_NAMES)
         self._errors = ErrorGatherers()
         self._security_protocols = {} if security_protocols is None else dict(security_protocols)
-        self._served: dict[tuple[ApiKey, int], _Served] = {}
+        self._served: dict[tuple[Api, int], _Served] = {}
 
     def __call__(self, request: Request) -> None:
         """Count and log a request that is over.
@@ -92,14 +99,26 @@ class RequestObserver:
         Source: Kafka ``RequestChannel.Request.updateRequestMetrics``.
         """
         assert isinstance(request, KafkaRequest)
-        api = request.api
-        version = request.api_version
-        if not api.min_version <= version <= api.max_version:
-            version = _NOT_SERVED
-        served = self._served.get((api.key, version))
+        served = self._served.get((request.api, request.api_version))
         if served is None:
-            served = self._served[api.key, version] = self._learn(api.key, version)
-        self._count(request, version, served)
+            served = self._learn(request.api, request.api_version)
+        rows = served.rows
+        if served.names_of is not None and request.message is not None:
+            rows = self._rows_by_names(request, served, served.names_of(request.message))
+        rows.record(request, len(request.payload) - request.body_position)
+        response = request.response
+        if response is not None:
+            gather = served.gather
+            if (
+                type(response) is not served.response_type
+                or request.response_version != served.response_version
+            ):
+                gather = self._learn_answer(served, type(response), request.response_version)
+            gather(response, rows.error_codes)
+        if served.is_deprecated:
+            self._metrics.api(request.api.key.label).record_deprecated(
+                served.version, request.client_software_name, request.client_software_version
+            )
         if request_log.isEnabledFor(logging.DEBUG):
             log_completed(
                 request,
@@ -113,38 +132,30 @@ class RequestObserver:
         request.message = request.response = None
         request.payload = _NO_BYTES
 
-    def _learn(self, key: ApiKey, version: int) -> _Served:
-        return _Served(
+    def _learn(self, api: Api, version: int) -> _Served:
+        if not api.min_version <= version <= api.max_version:
+            version = _NOT_SERVED
+        known = self._served.get((api, version))
+        if known is not None:
+            return known
+        key = api.key
+        served = self._served[api, version] = _Served(
+            version=version,
             rows=self._metrics.rows(version, key.label),
             names_of=_NAMES_OF.get(key),
             is_deprecated=0 <= version <= _LAST_DEPRECATED.get(key, _NOT_SERVED),
         )
+        return served
 
-    def _count(self, request: KafkaRequest, version: int, served: _Served) -> None:
-        rows = served.rows
-        if served.names_of is not None and request.message is not None:
-            names = served.names_of(request.message)
-            named = served.rows_of.get(names)
-            if named is None:
-                named = served.rows_of[names] = self._metrics.rows(
-                    version, *names, errors_of=request.api.key.label
-                )
-            rows = named
-        rows.record(request, len(request.payload) - request.body_position)
-        response = request.response
-        if response is not None:
-            gather = served.gather
-            if (
-                gather is None
-                or type(response) is not served.response_type
-                or request.response_version != served.response_version
-            ):
-                gather = self._learn_answer(served, type(response), request.response_version)
-            gather(response, rows.error_codes)
-        if served.is_deprecated:
-            self._metrics.api(request.api.key.label).record_deprecated(
-                version, request.client_software_name, request.client_software_version
+    def _rows_by_names(
+        self, request: KafkaRequest, served: _Served, names: tuple[str, ...]
+    ) -> RequestRows:
+        named = served.rows_of.get(names)
+        if named is None:
+            named = served.rows_of[names] = self._metrics.rows(
+                served.version, *names, errors_of=request.api.key.label
             )
+        return named
 
     def _learn_answer(
         self, served: _Served, response_type: type[Message | KeptAnswer], version: int

@@ -13,17 +13,16 @@ in. So every histogram of an API has the same count, the number of its requests,
 the phases mean something.
 
 Why requests are not counted one by one: eight histograms and their counters cost 1.5 to 2 µs, a
-tenth of a small request. So a request leaves a row of numbers behind, and when there are enough
-rows of one kind, or somebody looks, they are counted together: column by column, sorted, in calls
-that do their work in C. That is half the time (benchmarks/request_metrics.py).
+tenth of a small request. So a request leaves a row of numbers behind, in one flat list, and when
+there are enough rows of one kind, or somebody looks, they are counted together: column by column,
+in calls that do their work in C (benchmarks/request_metrics.py).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter as CountOf
-from collections.abc import Iterable, Mapping
-from operator import sub
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from . import names
@@ -34,14 +33,11 @@ PHASES: Final = ("queue", "local", "remote", "throttle", "response_queue", "send
 """Values of the label ``phase``."""
 
 _NS_PER_MS = 1_000_000
-_ROWS = 64
-"""Rows that are counted together; some 50 µs of work, and 30 KB of memory."""
-_CODES = 1_000
-"""Error codes above which rows are counted earlier."""
-
-_Row = tuple[int, int, int, int, int, int, int, int, int, int]
-"""Times: start, dequeue, local complete, parked, response complete, response dequeue, end (ns);
-throttle (ms); bytes of request and response."""
+_COLUMNS = len(PHASES) + 2
+"""A row: the phases in ns (but throttle in ms), bytes of the request, bytes of the response."""
+_THROTTLE = PHASES.index("throttle")
+_MOST_NUMBERS = 128 * (_COLUMNS + 1)
+"""Numbers that wait to be counted: those of 128 rows, and an error code for each. Some 50 KB."""
 
 
 class RequestTimes(Protocol):
@@ -105,14 +101,26 @@ class ApiMetrics:
 class RequestRows:
     """Finished requests of one version of an API, until they are counted."""
 
-    __slots__ = ("_apis", "_errors_of", "_rows", "_versions", "error_codes")
+    __slots__ = (
+        "_apis",
+        "_errors_of",
+        "_histograms",
+        "_numbers",
+        "_versions",
+        "error_codes",
+    )
 
     def __init__(self, apis: list[ApiMetrics], version: int, errors_of: ApiMetrics) -> None:
         """Made by ``RequestMetrics.rows``."""
         self._apis = apis
         self._errors_of = errors_of
         self._versions = [api.version(version) for api in apis]
-        self._rows: list[_Row] = []
+        # Of each column but the last, one for every name under which requests are counted.
+        self._histograms = [
+            *([api.phases[phase] for api in apis] for phase in range(len(PHASES))),
+            [api.sizes for api in apis],
+        ]
+        self._numbers: list[int] = []
         self.error_codes: list[int] = []
         """Codes of their responses, 0 (success) included; whoever has some adds them."""
 
@@ -125,92 +133,72 @@ class RequestRows:
 
         Source: Kafka ``RequestChannel.Request.updateRequestMetrics``.
         """
-        end = request.end_time_ns
+        start = request.start_time_ns
+        dequeued = request.dequeue_time_ns
+        done = request.local_complete_time_ns
+        answered = request.response_complete_time_ns
         taken = request.response_dequeue_time_ns
-        if taken:
-            row = (
-                request.start_time_ns,
-                request.dequeue_time_ns,
-                request.local_complete_time_ns,
-                request.parked_time_ns,
-                request.response_complete_time_ns,
-                taken,
-                end,
-                request.throttle_time_ms,
-                request_bytes,
-                request.response_bytes,
-            )
-        else:
-            row = (
-                request.start_time_ns,
-                request.dequeue_time_ns or end,
-                request.local_complete_time_ns or end,
-                request.parked_time_ns,
-                request.response_complete_time_ns or end,
-                end,
-                end,
-                request.throttle_time_ms,
-                request_bytes,
-                request.response_bytes,
-            )
-        rows = self._rows
-        rows.append(row)
-        if len(rows) >= _ROWS or len(self.error_codes) > _CODES:
+        end = request.end_time_ns
+        parked = request.parked_time_ns
+        if not taken:  # cut off: what never came would have come at the end
+            dequeued, done, answered, taken = dequeued or end, done or end, answered or end, end
+        numbers = self._numbers
+        numbers += (
+            dequeued - start,
+            done - dequeued - parked,
+            answered - done + parked,
+            request.throttle_time_ms,
+            taken - answered,
+            end - taken,
+            end - start,
+            request_bytes,
+            request.response_bytes,
+        )
+        if len(numbers) + len(self.error_codes) >= _MOST_NUMBERS:
             self.flush()
 
     def flush(self) -> None:
         """Bring the figures up to date."""
-        if self.error_codes:
-            self._errors_of.record_errors(CountOf(self.error_codes))
-            self.error_codes.clear()
-        if not self._rows:
+        codes = self.error_codes
+        if codes:
+            fine = codes.count(0)
+            self._errors_of.record_errors({0: fine} if fine == len(codes) else CountOf(codes))
+            codes.clear()
+        if not self._numbers:
             return
-        columns = zip(*self._rows, strict=True)
-        start, dequeued, local, parked, answered, taken, end, throttle, sizes, answers = columns
-        self._rows = []
-        count = len(start)
-        times: tuple[Iterable[int], ...] = (
-            map(sub, dequeued, start),
-            map(sub, map(sub, local, dequeued), parked),
-            # Mostly there is none of it, which is cheaper to see than to count.
-            map(sum, zip(parked, map(sub, answered, local), strict=True))
-            if any(parked) or answered != local
-            else (),
-            [ms * _NS_PER_MS for ms in throttle] if any(throttle) else (),
-            map(sub, taken, answered),
-            map(sub, end, taken),
-            map(sub, end, start),
-        )
-        apis = self._apis
-        for phase, values in enumerate(times):
-            _observe([api.phases[phase] for api in apis], values, count)
-        _observe([api.sizes for api in apis], sizes, count)
-        answer_bytes = sum(answers)
-        for api, version in zip(apis, self._versions, strict=True):
+        columns = [self._numbers[column::_COLUMNS] for column in range(_COLUMNS)]
+        self._numbers.clear()
+        if any(columns[_THROTTLE]):
+            columns[_THROTTLE] = [ms * _NS_PER_MS for ms in columns[_THROTTLE]]
+        for histograms, values in zip(self._histograms, columns[:-1], strict=True):
+            _observe(histograms, values)
+        answer_bytes = sum(columns[-1])
+        for api, version in zip(self._apis, self._versions, strict=True):
             api.response_bytes.value += answer_bytes
-            version.value += count
+            version.value += len(columns[-1])
 
 
-def _observe(histograms: list[Histogram], values: Iterable[int], count: int) -> None:
-    """Count values in every histogram, and as many zeros as are missing to ``count``."""
-    ordered = sorted(values)
-    if ordered and ordered[0] < 0:
-        ordered = [max(value, 0) for value in ordered]
-    total = sum(ordered)
+def _observe(histograms: list[Histogram], values: list[int]) -> None:
+    """Count values in every histogram."""
+    if not any(values):  # nobody waits for replicas, or is told to wait
+        for histogram in histograms:
+            histogram.counts[0] += len(values)
+        return
+    values.sort()
+    if values[0] < 0:
+        values = [max(value, 0) for value in values]
+    total = sum(values)
     for histogram in histograms:
         histogram.sum += total
-        histogram.counts[0] += count - len(ordered)
+    bounds = histograms[0].bounds
     counted = 0
-    for bucket, bound in enumerate(histograms[0].bounds):
-        if counted == len(ordered):
-            return
-        up_to = bisect_right(ordered, bound, counted)
-        if up_to != counted:
-            for histogram in histograms:
-                histogram.counts[bucket] += up_to - counted
-            counted = up_to
-    for histogram in histograms:
-        histogram.counts[-1] += len(ordered) - counted
+    while counted < len(values):  # from one bucket that has something to the next
+        bucket = bisect_left(bounds, values[counted])
+        is_last = bucket == len(bounds)
+        up_to = len(values) if is_last else bisect_right(values, bounds[bucket], counted)
+        for histogram in histograms:
+            histogram.counts[bucket] += up_to - counted
+        counted = up_to
 
 
 class RequestMetrics:

@@ -47,9 +47,12 @@ MAX_DECOMPRESSED_BYTES = 100 * 1024 * 1024
 """What the records of one batch may decompress to, unless the caller says otherwise, bytes."""
 
 _HEADER = struct.Struct(">qiibIhiqqqhii")
+_USUAL = struct.Struct(">qi4xbIHi8xqqhii")
+"""The header without leader epoch and base timestamp, and with attributes without a sign."""
 _LENGTH = struct.Struct(">i")
-_STAMPED = struct.Struct(">qii")
-"""Base offset, length, leader epoch: what an append writes, and what stands between."""
+STAMPED = struct.Struct(">qii")
+"""How a header begins, with base offset, length, leader epoch: what an append writes, and what
+stands between."""
 _ATTRIBUTES = struct.Struct(">h")
 _CRC = struct.Struct(">I")
 _MAX_TIMESTAMP = struct.Struct(">q")
@@ -75,6 +78,11 @@ class TimestampType(enum.IntEnum):
 
 
 _CREATE_TIME, _LOG_APPEND_TIME = TimestampType
+
+
+UsualHeader = tuple[int, int, int, int, int, int]
+"""Length field, last offset delta, largest timestamp (ms since the epoch), producer's id, its epoch
+and base sequence, as they stand in a ``BatchHeader``."""
 
 
 @attrs.define(eq=False)
@@ -344,6 +352,48 @@ def validate_produced(view: memoryview, *, max_batch_bytes: int) -> RecordBatch:
     return batch
 
 
+def check_usual(view: memoryview, max_batch_bytes: int) -> UsualHeader | None:
+    """Check what a client wants to append, if it is what nearly every client sends.
+
+    That is one sound batch without any flag set, perhaps compressed. ``validate_produced`` would
+    take it as well, at twice the cost: no object is made of the header here.
+
+    Args:
+        view: the ``records`` field of one partition in a Produce request.
+        max_batch_bytes: a larger batch is not looked at.
+
+    Returns:
+        What the log needs to know of it; None for any other batch, be it sound or not.
+    """
+    size = len(view)
+    if not HEADER_BYTES <= size <= max_batch_bytes:
+        return None
+    (
+        base_offset,
+        length,
+        magic,
+        crc,
+        attributes,
+        last_offset_delta,
+        max_timestamp,
+        producer_id,
+        producer_epoch,
+        base_sequence,
+        record_count,
+    ) = _USUAL.unpack_from(view)
+    if (
+        length + LENGTH_OVERHEAD_BYTES != size
+        or base_offset
+        or magic != MAGIC
+        or attributes >= _KNOWN_COMPRESSION
+        or record_count <= 0
+        or last_offset_delta + 1 != record_count
+        or crc32c(view[_ATTRIBUTES_AT:]) != crc
+    ):
+        return None
+    return length, last_offset_delta, max_timestamp, producer_id, producer_epoch, base_sequence
+
+
 def _refuse(batch: RecordBatch, view: memoryview) -> None:
     """Say what is wrong with a batch that the checks of ``validate_produced`` refused."""
     if batch.magic != MAGIC:
@@ -389,7 +439,7 @@ def stamp(
         TypeError: the buffer is read-only; nothing was written.
     """
     view = batch.view
-    _STAMPED.pack_into(view, 0, base_offset, batch.batch_length, leader_epoch)
+    STAMPED.pack_into(view, 0, base_offset, batch.batch_length, leader_epoch)
     batch.base_offset = base_offset
     batch.partition_leader_epoch = leader_epoch
     if append_time_ms is not None:

@@ -146,6 +146,9 @@ class LogConfig:
     """Whether old segments are deleted."""
     max_segment_ms: int = attrs.field(init=False)
     """What records of one segment may span: it must be sealed before it can be compacted."""
+    usual_batch_bytes: int = attrs.field(init=False)
+    """Largest batch of which the log needs to know no more than ``check_usual`` tells; -1 if it
+    always does: for the keys, for the first timestamp, or to set the timestamps."""
 
     @compact.default
     def _is_compacted(self) -> bool:
@@ -160,6 +163,16 @@ class LogConfig:
         if self.compact:
             return min(self.segment_ms, self.max_compaction_lag_ms)
         return self.segment_ms
+
+    @usual_batch_bytes.default
+    def _most_bytes_without_a_second_look(self) -> int:
+        if (
+            self.compact
+            or self.message_timestamp_type is not TimestampType.CREATE_TIME
+            or self.message_timestamp_before_max_ms != INT64_MAX
+        ):
+            return -1
+        return min(self.max_message_bytes, self.segment_bytes)
 
     def with_topic_configs(self, configs: Mapping[str, str]) -> LogConfig:
         """This configuration with a topic's own settings on top.

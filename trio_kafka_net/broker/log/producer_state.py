@@ -21,6 +21,7 @@ import struct
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import attrs
 
@@ -43,8 +44,7 @@ _CRC_FROM = 6
 _SNAPSHOT_ENTRY = struct.Struct(">qhiqiqiq")
 
 
-@attrs.define
-class AppendedBatch:
+class AppendedBatch(NamedTuple):
     """What is remembered of a batch, to recognise its retry."""
 
     last_sequence: int
@@ -77,24 +77,22 @@ class ProducerEntry:
     """Of the transaction coordinator; kept for the snapshot."""
     current_txn_first_offset: int = -1
     """Kept for the snapshot."""
-    batches: deque[AppendedBatch] = attrs.Factory(lambda: deque(maxlen=BATCHES_RETAINED))
-    """The last five, oldest first."""
+    next_sequence: int | None = None
+    """Where the last batch of this epoch ended; None if none is remembered."""
+    # Fields of an AppendedBatch, which is made when somebody asks.
+    _batches: deque[tuple[int, int, int, int]] = attrs.field(
+        init=False, factory=lambda: deque(maxlen=BATCHES_RETAINED)
+    )
+
+    @property
+    def batches(self) -> list[AppendedBatch]:
+        """The last five, oldest first."""
+        return [AppendedBatch(*fields) for fields in self._batches]
 
     @property
     def last_sequence(self) -> int:
         """Sequence number of the last record, or -1."""
-        return self.batches[-1].last_sequence if self.batches else -1
-
-    def is_next(self, batch: BatchHeader) -> bool:
-        """Whether a batch goes on where the last one ended, as almost all do.
-
-        None of the remembered ones can have its numbers then: they wrap after 2**31 records.
-        """
-        return (
-            batch.producer_epoch == self.epoch
-            and bool(self.batches)
-            and batch.base_sequence == (self.batches[-1].last_sequence + 1) & _SEQUENCE_MASK
-        )
+        return self._batches[-1][0] if self._batches else -1
 
     def find_duplicate(self, batch: BatchHeader) -> AppendedBatch | None:
         """The batch with the very same epoch and sequence numbers, if it is remembered."""
@@ -137,18 +135,24 @@ class ProducerEntry:
     def add(self, batch: BatchHeader) -> None:
         """Remember an appended batch."""
         if batch.producer_epoch != self.epoch:
-            self.batches.clear()
+            self._batches.clear()
+            self.next_sequence = None
             self.epoch = batch.producer_epoch
         self.last_timestamp = batch.max_timestamp
         if not batch.is_control:
-            self.batches.append(
-                AppendedBatch(
-                    batch.last_sequence,
-                    batch.last_offset,
-                    batch.last_offset_delta,
-                    batch.max_timestamp,
-                )
+            self.remember(
+                batch.last_sequence,
+                batch.last_offset,
+                batch.last_offset_delta,
+                batch.max_timestamp,
             )
+
+    def remember(
+        self, last_sequence: int, last_offset: int, offset_delta: int, timestamp: int
+    ) -> None:
+        """Remember the fields of an ``AppendedBatch`` of this epoch."""
+        self.next_sequence = (last_sequence + 1) & _SEQUENCE_MASK
+        self._batches.append((last_sequence, last_offset, offset_delta, timestamp))
 
 
 class ProducerStateManager:
@@ -170,6 +174,8 @@ class ProducerStateManager:
         self._max_producers = max_producers
         # {producer id: entry}, in the order of their last batch.
         self._entries: dict[int, ProducerEntry] = {}
+        # The one at the end of that order, if it is known.
+        self._latest: ProducerEntry | None = None
 
     def __len__(self) -> int:
         """Count of producers."""
@@ -178,6 +184,44 @@ class ProducerStateManager:
     def __iter__(self) -> Iterator[ProducerEntry]:
         """The producers, the one silent longest first."""
         return iter(self._entries.values())
+
+    def find_next(self, producer_id: int, epoch: int, sequence: int) -> ProducerEntry | None:
+        """The producer whose batch goes on where its last one ended, as almost all do.
+
+        None of the remembered batches can have its numbers then: they wrap after 2**31 records.
+
+        Args:
+            producer_id: of a batch.
+            epoch: its producer epoch.
+            sequence: its base sequence.
+
+        Returns:
+            The producer, for ``go_on``; None if the batch has to be looked at with ``check``.
+        """
+        entry = self._entries.get(producer_id)
+        if entry is not None and entry.epoch == epoch and entry.next_sequence == sequence:
+            return entry
+        return None
+
+    def go_on(
+        self, entry: ProducerEntry, offset_delta: int, last_offset: int, timestamp: int
+    ) -> None:
+        """Remember the batch that was appended for what ``find_next`` found.
+
+        Args:
+            entry: what it found; nobody else was asked or told anything meanwhile.
+            offset_delta: count of records minus one.
+            last_offset: offset of the last record.
+            timestamp: largest timestamp, ms since the epoch.
+        """
+        sequence = entry.next_sequence
+        assert sequence is not None
+        last_sequence = (sequence + offset_delta) & _SEQUENCE_MASK
+        entry.last_timestamp = timestamp
+        entry.remember(last_sequence, last_offset, offset_delta, timestamp)
+        if entry is not self._latest:
+            del self._entries[entry.producer_id]
+            self._entries[entry.producer_id] = self._latest = entry
 
     def check(self, batch: BatchHeader) -> AppendedBatch | None:
         """Check a batch that a client wants to append.
@@ -189,7 +233,9 @@ class ProducerStateManager:
             KafkaError: INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER.
         """
         entry = self._entries.get(batch.producer_id)
-        if entry is None or entry.is_next(batch):
+        if entry is None or self.find_next(
+            batch.producer_id, batch.producer_epoch, batch.base_sequence
+        ):
             return None
         duplicate = entry.find_duplicate(batch)
         if duplicate is None:
@@ -202,7 +248,7 @@ class ProducerStateManager:
             return
         entry = self._entries.pop(batch.producer_id, None) or ProducerEntry(batch.producer_id)
         entry.add(batch)
-        self._entries[batch.producer_id] = entry
+        self._entries[batch.producer_id] = self._latest = entry
         if len(self._entries) > self._max_producers:
             del self._entries[next(iter(self._entries))]
 
@@ -216,6 +262,7 @@ class ProducerStateManager:
     def clear(self) -> None:
         """Forget everybody."""
         self._entries.clear()
+        self._latest = None
 
     def to_snapshot(self) -> bytes:
         """The content of a snapshot file."""
@@ -252,7 +299,7 @@ class ProducerStateManager:
 
 
 def _encode_entry(entry: ProducerEntry) -> bytes:
-    last = entry.batches[-1] if entry.batches else AppendedBatch(-1, -1, 0, -1)
+    last = entry.batches[-1] if entry.next_sequence is not None else AppendedBatch(-1, -1, 0, -1)
     return _SNAPSHOT_ENTRY.pack(
         entry.producer_id,
         entry.epoch,
@@ -279,5 +326,5 @@ def _decode_entry(
         producer_id, epoch, timestamp, coordinator_epoch, current_txn_first_offset
     )
     if last_offset >= 0:
-        entry.batches.append(AppendedBatch(last_sequence, last_offset, offset_delta, timestamp))
+        entry.remember(last_sequence, last_offset, offset_delta, timestamp)
     return entry

@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 import attrs
 
@@ -25,14 +23,13 @@ from trio_kafka_net.broker.log.index import MAX_RELATIVE_OFFSET, TimestampOffset
 from trio_kafka_net.broker.log.log_config import LogConfig
 from trio_kafka_net.broker.log.segment_file import OpenFile, SegmentFile
 from trio_kafka_net.broker.log.segment_indexes import SegmentIndexes
+from trio_kafka_net.broker.log.segment_scan import Location, read_batches, walk_headers
 from trio_kafka_net.errors import CorruptRecordError
 from trio_kafka_net.network.framing import FileRegion
 from trio_kafka_net.protocol.record_codec import NO_TIMESTAMP
 from trio_kafka_net.protocol.records import (
     HEADER_BYTES,
-    LENGTH_OVERHEAD_BYTES,
     RecordBatch,
-    iter_batches,
     parse_header,
 )
 
@@ -46,15 +43,10 @@ CLEANED_STAGE = ".cleaned"
 SWAP_STAGE = ".swap"
 """Behind the names of a segment that replaces others, whatever happens."""
 
-# Base offset, length and last offset delta: all that a search for an offset needs.
-_SEARCHED_FIELDS = struct.Struct(">qi11xi")
-_SEARCH_CHUNK_BYTES = 8 * 1024
-_SCAN_CHUNK_BYTES = 256 * 1024
 
-
-_Location: TypeAlias = tuple[int, int, int, int]
-"""A batch in the log file: base offset, last offset, position, size in bytes with its header. One
-is made for every batch that a search passes, so it has no names."""
+_NEVER = -1
+"""Where no batch ends."""
+_UNREAD = NO_TIMESTAMP - 1
 
 
 @attrs.frozen
@@ -104,20 +96,27 @@ class LogSegment:
         self._open_file = open_file
         self._file: SegmentFile | None = None
         self._indexes: SegmentIndexes | None = None
-        # Largest timestamp, None as long as nobody asked, and the last offset of its batch.
-        self._max_timestamp: int | None = None
+        # Largest timestamp, _UNREAD as long as nobody asked, and the last offset of its batch.
+        self._max_timestamp = _UNREAD
         self._max_timestamp_offset = base_offset
         self._first_timestamp: int | None = None
         self._created_ms = now_ms()
         self.is_deleted = False
         """Whether its files are gone, or about to be."""
-        self._bytes_since_index_entry = 0
+        # Where a batch may begin and end, how late its records and how high its offsets may be, if
+        # nothing is due but the write: no index entry, no new segment. See ``_set_usual_limits``.
+        self._usual_position = 0
+        self._usual_end = _NEVER
+        self._usual_timestamp = 0
+        self._usual_last_offset = base_offset + MAX_RELATIVE_OFFSET
         # The batch appended last, where most consumers read: it needs no search.
-        self._last_batch: _Location | None = None
+        self._last_batch: Location | None = None
         try:
             self.size = self.path(LOG_SUFFIX).stat().st_size
         except FileNotFoundError:
             self.size = 0
+        # Where the bytes begin that count for the next index entry.
+        self._unindexed_from = self.size
 
     def path(self, suffix: str) -> Path:
         """The segment's file with this suffix."""
@@ -181,7 +180,7 @@ class LogSegment:
         return TimestampOffset(self._known_max_timestamp(), self._max_timestamp_offset)
 
     def _known_max_timestamp(self) -> int:
-        if self._max_timestamp is None:
+        if self._max_timestamp == _UNREAD:
             self._max_timestamp, self._max_timestamp_offset = self._read_max_timestamp()
         return self._max_timestamp
 
@@ -235,10 +234,50 @@ class LogSegment:
             or waited_ms > config.max_segment_ms
             # An index can only be too full for an entry that is about to be added.
             or (
-                self._bytes_since_index_entry > config.index_interval_bytes
+                self.size - self._unindexed_from > config.index_interval_bytes
                 and self._loaded_indexes().is_full(config.segment_index_bytes)
             )
         )
+
+    def append_usual(
+        self, view: memoryview, base_offset: int, last_offset: int, max_timestamp: int
+    ) -> bool:
+        """Write one stamped batch at the end, if there is nothing else to do for it.
+
+        That is so for all batches between two index entries, unless they are to begin a new
+        segment. What is left is what ``should_roll`` and ``append`` would do with them.
+
+        Args:
+            view: the batch.
+            base_offset: its first offset.
+            last_offset: its last offset.
+            max_timestamp: its largest timestamp, ms since the epoch.
+
+        Returns:
+            Whether it was written; if not, nothing has changed.
+
+        Raises:
+            OSError: it could not be written; the file ends where it ended before.
+        """
+        position = self.size
+        size = len(view)
+        end = position + size
+        file = self._file
+        if (
+            end > self._usual_end
+            or position > self._usual_position
+            or last_offset > self._usual_last_offset
+            or max_timestamp > self._usual_timestamp
+            or file is None
+        ):
+            return False
+        file.append(view, position)
+        if max_timestamp > self._max_timestamp:
+            self._max_timestamp = max_timestamp
+            self._max_timestamp_offset = last_offset
+        self.size = end
+        self._last_batch = (base_offset, last_offset, position, size)
+        return True
 
     def append(self, batch: RecordBatch) -> None:
         """Write one stamped batch at the end.
@@ -259,6 +298,24 @@ class LogSegment:
         self._note_batch(position, size, last_offset, batch.max_timestamp)
         self.size = position + size
         self._last_batch = (base_offset, last_offset, position, size)
+        self._set_usual_limits()
+
+    def use_config(self, config: LogConfig) -> None:
+        """Take over new settings of the log."""
+        self.config = config
+        self._usual_end = _NEVER
+
+    def _set_usual_limits(self) -> None:
+        """Work out, after an append, how far the next ones are usual ones."""
+        config = self.config
+        first = self._first_timestamp
+        if first is None or first <= NO_TIMESTAMP:
+            # The clock says when the segment is full.
+            self._usual_end = _NEVER
+            return
+        self._usual_timestamp = first + config.max_segment_ms
+        self._usual_position = self._unindexed_from + config.index_interval_bytes
+        self._usual_end = config.segment_bytes
 
     def read(
         self,
@@ -357,19 +414,8 @@ class LogSegment:
         Raises:
             CorruptRecordError: a batch breaks the format or is cut off.
         """
-        wanted = _SCAN_CHUNK_BYTES
-        while position < self.size:
-            wanted = min(wanted, self.size - position)
-            chunk = self.file.read(wanted, position)
-            if len(chunk) < wanted:
-                raise self._cut_off(position)
-            start = position
-            for batch in iter_batches(memoryview(chunk), partial_tail=True):
-                yield position, batch
-                position += batch.size_in_bytes
-            wanted = _SCAN_CHUNK_BYTES
-            if position == start:
-                wanted = self._size_at(chunk, position)
+        if position < self.size:
+            yield from read_batches(self.file, position, self.size)
 
     def recover(self, on_batch: Callable[[RecordBatch], None]) -> int:
         """Check every batch, cut off what is not whole, and rebuild the indexes.
@@ -405,7 +451,7 @@ class LogSegment:
         if truncated:
             self.file.truncate(valid_bytes)
             self.size = valid_bytes
-        if self._max_timestamp is not None:
+        if self._max_timestamp != _UNREAD:
             indexes.time.maybe_append(self._max_timestamp, self._max_timestamp_offset)
         indexes.write()
         return truncated
@@ -421,8 +467,9 @@ class LogSegment:
         self.file.truncate(position)
         self.size = position
         self._last_batch = None
-        self._max_timestamp = None
-        self._bytes_since_index_entry = 0
+        self._max_timestamp = _UNREAD
+        self._unindexed_from = position
+        self._usual_end = _NEVER
         if position == 0:
             self._first_timestamp = None
             self._created_ms = self._now_ms()
@@ -468,7 +515,7 @@ class LogSegment:
         for suffix in (LOG_SUFFIX, OFFSET_INDEX_SUFFIX, TIME_INDEX_SUFFIX):
             self.path(suffix).unlink(missing_ok=True)
 
-    def _find_batch(self, offset: int) -> _Location | None:
+    def _find_batch(self, offset: int) -> Location | None:
         """The first batch that ends at or after ``offset``."""
         last = self._last_batch
         if last is not None and last[0] <= offset:
@@ -479,33 +526,9 @@ class LogSegment:
                 return found
         return None
 
-    def _walk(self, position: int) -> Iterator[_Location]:
-        """Step from header to header, reading nothing else."""
-        file, end = self.file, self.size
-        chunk, chunk_at = b"", position
-        while position < end:
-            at = position - chunk_at
-            if at + _SEARCHED_FIELDS.size > len(chunk):
-                chunk, chunk_at, at = file.read(_SEARCH_CHUNK_BYTES, position), position, 0
-                if len(chunk) < _SEARCHED_FIELDS.size:
-                    raise self._cut_off(position)
-            base_offset, length, last_offset_delta = _SEARCHED_FIELDS.unpack_from(chunk, at)
-            size = length + LENGTH_OVERHEAD_BYTES
-            if not HEADER_BYTES <= size <= end - position:
-                raise self._cut_off(position)
-            yield base_offset, base_offset + last_offset_delta, position, size
-            position += size
-
-    def _size_at(self, chunk: bytes, position: int) -> int:
-        """Size of the batch that begins with ``chunk`` but is longer."""
-        if len(chunk) >= HEADER_BYTES:
-            size = parse_header(chunk).size_in_bytes
-            if len(chunk) < size <= self.size - position:
-                return size
-        raise self._cut_off(position)
-
-    def _cut_off(self, position: int) -> CorruptRecordError:
-        return CorruptRecordError(f"no whole batch at byte {position} of {self.size}")
+    def _walk(self, position: int) -> Iterator[Location]:
+        # An empty file is not opened for it: a broker has thousands.
+        return walk_headers(self.file, position, self.size) if position < self.size else iter(())
 
     def _note_batch(self, position: int, size: int, last_offset: int, max_timestamp: int) -> None:
         """Bring timestamps and indexes up to date with a batch at ``position``."""
@@ -514,19 +537,14 @@ class LogSegment:
             if self._indexes is None:
                 # A new file: there is nothing to load, and nothing is missing.
                 self._empty_indexes()
-        largest = self._max_timestamp
-        if largest is None:
-            largest = self._known_max_timestamp()
-        if max_timestamp > largest:
+        if max_timestamp > self._known_max_timestamp():
             self._max_timestamp = max_timestamp
             self._max_timestamp_offset = last_offset
-        if self._bytes_since_index_entry > self.config.index_interval_bytes:
-            indexes = self._loaded_indexes()
-            indexes.append(
-                last_offset, position, self._known_max_timestamp(), self._max_timestamp_offset
+        if position - self._unindexed_from > self.config.index_interval_bytes:
+            self._loaded_indexes().append(
+                last_offset, position, self._max_timestamp, self._max_timestamp_offset
             )
-            self._bytes_since_index_entry = 0
-        self._bytes_since_index_entry += size
+            self._unindexed_from = position
 
     def _read_max_timestamp(self) -> TimestampOffset:
         """The last entry of the time index, or a later timestamp in the batches after it."""
@@ -557,7 +575,7 @@ class LogSegment:
         indexes = self._indexes = self._new_indexes()
         self._max_timestamp = NO_TIMESTAMP
         self._max_timestamp_offset = self.base_offset
-        self._bytes_since_index_entry = 0
+        self._unindexed_from = 0
         self._last_batch = None
         return indexes
 

@@ -2,8 +2,8 @@
 
 An append is synchronous and does, in this order: check the batch, check its producer, stamp offset
 and leader epoch into it, write it with one system call, and move the log end. It has no
-checkpoint, so appends to a log cannot interleave. What can wait (fsync, index files, leader
-epochs, snapshots) is done by ``flush`` in a worker thread, or at the next roll.
+checkpoint, so appends to a log cannot interleave. How the files are rolled, flushed and removed is
+in ``local_log``.
 
 An I/O error while writing takes the log offline: what was written of the batch is cut off again,
 nothing is acknowledged, and every later call fails with ``LogDirFailedError`` until a restart has
@@ -13,33 +13,23 @@ Threads: ``open``, ``flush``, ``close`` and ``delete_segments`` block and belong
 thread; ``flush`` may run while the event loop appends and reads. The rest belongs to the event
 loop.
 
-Source: Kafka ``UnifiedLog``, ``LocalLog`` (4.0).
+Source: Kafka ``UnifiedLog`` (4.0).
 """
 
 from __future__ import annotations
 
-import errno
-import logging
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
 
-from trio_kafka_net.broker.log.checkpoints import (
-    LEADER_EPOCH_FILE,
-    TopicPartition,
-    sync_directory,
-    write_atomically,
-    write_leader_epochs,
-)
-from trio_kafka_net.broker.log.file_users import FileUsers
+from trio_kafka_net.broker.log.checkpoints import TopicPartition
+from trio_kafka_net.broker.log.local_log import LocalLog
 from trio_kafka_net.broker.log.log_config import LogConfig
-from trio_kafka_net.broker.log.log_loader import SNAPSHOT_SUFFIX, LogLoader, offsets_of_files
-from trio_kafka_net.broker.log.log_segments import LogSegments
+from trio_kafka_net.broker.log.log_loader import LogLoader
 from trio_kafka_net.broker.log.log_validator import validate_for_log
 from trio_kafka_net.broker.log.producer_state import ProducerStateManager
-from trio_kafka_net.broker.log.segment import SWAP_STAGE, FoundRecord, LogSegment, segment_path
+from trio_kafka_net.broker.log.segment import FoundRecord, LogSegment
 from trio_kafka_net.broker.log.segment_file import OpenFile, SegmentFile
 from trio_kafka_net.errors import KafkaError, LogDirFailedError
 from trio_kafka_net.network.framing import FileRegion
@@ -47,12 +37,13 @@ from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.record_codec import NO_TIMESTAMP
 from trio_kafka_net.protocol.records import (
     NO_PRODUCER_ID,
+    STAMPED,
     RecordBatch,
+    check_usual,
+    iter_batches,
     stamp,
     validate_produced,
 )
-
-logger = logging.getLogger(__name__)
 
 
 @attrs.define
@@ -69,46 +60,8 @@ class LogAppendInfo:
     """Whether the batch was a retry; the offsets are those of the first time."""
 
 
-class UnifiedLog:
+class UnifiedLog(LocalLog):
     """The log of one partition; made by ``UnifiedLog.open``."""
-
-    def __init__(
-        self, topic_partition: TopicPartition, loaded: LogLoader, producers: ProducerStateManager
-    ) -> None:
-        """Take over what a loader found."""
-        self.topic_partition = topic_partition
-        """Topic name and partition index."""
-        self.directory = loaded.directory
-        self.config = loaded.config
-        self.leader_epochs = loaded.leader_epochs
-        self.producers = producers
-        self.log_start_offset = loaded.log_start_offset
-        """First offset that can be read."""
-        self.log_end_offset = loaded.log_end_offset
-        """Offset of the next record."""
-        self.high_watermark = loaded.log_end_offset
-        """Offset before which every replica in sync has everything; moved by the partition."""
-        self.recovery_point = loaded.recovery_point
-        """Offset before which everything is on the device."""
-        self.first_dirty_offset = 0
-        """Offset before which the log is compacted; moved by the cleaner."""
-        self.failure: OSError | None = None
-        """What took the log offline."""
-        self.on_failure: Callable[[], None] | None = None
-        """Called when it went offline, perhaps by a worker thread."""
-        self.file_users = FileUsers()
-        """Threads that are at work on its files."""
-        self._loader = loaded
-        self._now_ms = loaded.now_ms
-        self._segments = LogSegments(loaded.segments, loaded.new_segment)
-        # Sealed since the last flush: log and indexes are not on the device yet.
-        self._unflushed = [
-            segment for segment in loaded.recovered if segment is not self._segments.active
-        ]
-        self._names_changed = True
-        self._flushing = threading.Lock()
-        self.last_append_ms: int | None = None
-        """When somebody last tried to append, ms since the epoch; None since the start."""
 
     @classmethod
     def open(
@@ -151,38 +104,7 @@ class UnifiedLog:
             log_start_offset=log_start_offset,
         )
         loader.load()
-        return cls(topic_partition, loader, producers)
-
-    @property
-    def size_in_bytes(self) -> int:
-        """Bytes of all segments."""
-        return self._segments.size_in_bytes
-
-    @property
-    def active_base_offset(self) -> int:
-        """First offset of the segment that is being written."""
-        return self._segments.active.base_offset
-
-    @property
-    def active_size(self) -> int:
-        """Bytes of that segment."""
-        return self._segments.active.size
-
-    @property
-    def segment_count(self) -> int:
-        """How many segments there are; at least one."""
-        return len(self._segments)
-
-    @property
-    def needs_flush(self) -> bool:
-        """Whether ``flush.messages`` demands a flush before the next acknowledgement."""
-        return self.log_end_offset - self.recovery_point >= self.config.flush_messages
-
-    def update_config(self, config: LogConfig) -> None:
-        """Take over new settings; they hold from the next append on."""
-        self.config = self._loader.config = config
-        for segment in self._segments:
-            segment.config = config
+        return cls(topic_partition, loader)
 
     # Appending
 
@@ -214,8 +136,43 @@ class UnifiedLog:
         Cost: one CRC over the batch, one ``write``; no copy of the batch.
         Source: Kafka ``UnifiedLog.appendAsLeader`` (4.0); idempotence KIP-98.
         """
-        if self.failure is not None:
-            self.check_online()
+        config = self.config
+        usual = check_usual(batches, config.usual_batch_bytes)
+        if usual is None or self.failure or leader_epoch > self.leader_epochs.latest_epoch:
+            return self._append_any(batches, leader_epoch, has_keys)
+        length, last_delta, max_timestamp, producer_id, producer_epoch, sequence = usual
+        now_ms = self._now_ms()
+        if max_timestamp > now_ms + config.message_timestamp_after_max_ms:
+            return self._append_any(batches, leader_epoch, has_keys)
+        producer = None
+        if producer_id > NO_PRODUCER_ID:
+            producer = self.producers.find_next(producer_id, producer_epoch, sequence)
+            if producer is None:
+                return self._append_any(batches, leader_epoch, has_keys)
+        first_offset = self.log_end_offset
+        last_offset = first_offset + last_delta
+        try:
+            STAMPED.pack_into(batches, 0, first_offset, length, leader_epoch)
+        except TypeError:  # it is read-only
+            return self._append_any(batches, leader_epoch, has_keys)
+        self.last_append_ms = now_ms
+        try:
+            is_written = self._segments.active.append_usual(
+                batches, first_offset, last_offset, max_timestamp
+            )
+        except OSError as exc:
+            raise self._gone_offline(exc) from exc
+        if is_written:
+            self.log_end_offset = last_offset + 1
+            if producer is not None:
+                self.producers.go_on(producer, last_delta, last_offset, max_timestamp)
+        else:
+            self._write(next(iter_batches(batches)))
+        return LogAppendInfo(first_offset, last_offset, NO_TIMESTAMP, self.log_start_offset)
+
+    def _append_any(self, batches: memoryview, leader_epoch: int, has_keys: bool) -> LogAppendInfo:
+        """Append a batch, or refuse it and say why."""
+        self.check_online()
         if batches.readonly:
             batches = memoryview(bytearray(batches))
         config = self.config
@@ -266,20 +223,6 @@ class UnifiedLog:
             self.leader_epochs.assign(batch.partition_leader_epoch, first_offset)
         if batch.producer_id > NO_PRODUCER_ID:
             self.producers.update(batch)
-
-    def roll(self) -> None:
-        """Begin a new segment at the log end.
-
-        Raises:
-            OSError: the active segment could not be completed; it stays active.
-        """
-        if self._segments.active.base_offset == self.log_end_offset:
-            return
-        self._segments.active.seal()
-        # Not synced: a torn snapshot is recognised, and only costs a longer replay.
-        self._snapshot_path().write_bytes(self.producers.to_snapshot())
-        self._unflushed.append(self._segments.roll(self.log_end_offset))
-        self._names_changed = True
 
     # Reading
 
@@ -452,149 +395,3 @@ class UnifiedLog:
         self.log_start_offset = max(self.log_start_offset, first_offset)
         self.leader_epochs.truncate_from_start(self.log_start_offset)
         return old
-
-    def delete_segments(self, segments: Sequence[LogSegment]) -> None:
-        """Remove the files of dropped segments; blocks, for a worker thread.
-
-        Raises:
-            OSError: a file could not be removed.
-        """
-        with self.file_users:
-            if self.failure is not None:
-                return  # what is deleted goes with its directory
-            # The name of the first segment that stays must not be lost: it says where the log
-            # begins.
-            sync_directory(self.directory)
-            for segment in segments:
-                segment.delete()
-                segment_path(self.directory, segment.base_offset, SNAPSHOT_SUFFIX).unlink(
-                    missing_ok=True
-                )
-
-    # Compaction
-
-    @property
-    def segments(self) -> tuple[LogSegment, ...]:
-        """All segments in order; the last one is active."""
-        return tuple(self._segments)
-
-    def replace_segments(self, old: Sequence[LogSegment]) -> LogSegment | None:
-        """Read from a cleaned segment from now on, in place of those it was made of.
-
-        Its files have their names with ``.swap`` and the base offset of the first of the old ones.
-        Those are to be removed next, and only then may the new segment take
-        over the name (``LogSegment.enter_stage``).
-
-        Args:
-            old: neighbours that were sealed.
-
-        Returns:
-            The new segment; None if the old ones are not all there any more, and nothing changed.
-
-        Source: Kafka ``LocalLog.replaceSegments`` (4.1).
-        """
-        new = self._loader.new_segment(old[0].base_offset, stage=SWAP_STAGE)
-        return new if self._segments.replace(old, new) else None
-
-    # Durability
-
-    def flush(self, up_to: int | None = None) -> None:
-        """Wait until the log is on the device; blocks, for a worker thread.
-
-        Calls from several threads share the work: who waited for another one's flush finds its own
-        offsets flushed as well, most of the time.
-
-        Args:
-            up_to: offset before which everything must be on the device; None is the log end.
-
-        Raises:
-            LogDirFailedError: an I/O error; the log is offline.
-        """
-        wanted = self.log_end_offset if up_to is None else up_to
-        with self.file_users, self._flushing:
-            self.check_online()
-            if self.recovery_point >= wanted and not self.leader_epochs.is_dirty:
-                return
-            try:
-                self._sync()
-            except OSError as exc:
-                raise self._gone_offline(exc) from exc
-
-    def _sync(self) -> None:
-        # Read first: what is appended from here on may miss the sync.
-        end_offset, active = self.log_end_offset, self._segments.active
-        sealed, self._unflushed = self._unflushed, []
-        for segment in sealed:
-            segment.flush()
-        if active.size:
-            active.file.sync()
-        if self._names_changed:
-            self._names_changed = False
-            sync_directory(self.directory)
-        if self.leader_epochs.is_dirty:
-            write_leader_epochs(
-                self.directory / LEADER_EPOCH_FILE, self.leader_epochs.take_entries()
-            )
-        self.recovery_point = min(max(self.recovery_point, end_offset), self.log_end_offset)
-
-    def close(self) -> None:
-        """Complete and flush everything, so that the next ``open`` may be told that it is clean.
-
-        Blocks, for a worker thread; the log is not to be used afterwards.
-
-        Raises:
-            LogDirFailedError: an I/O error, now or before; the log needs recovery.
-        """
-        self.check_online()
-        try:
-            self.producers.expire(self._now_ms())
-            self._segments.active.seal()
-            write_atomically(self._snapshot_path(), self.producers.to_snapshot())
-            self._remove_stray_snapshots()
-            self._unflushed.append(self._segments.active)
-            self._names_changed = True
-            self._sync()
-        except OSError as exc:
-            raise self._gone_offline(exc) from exc
-        for segment in self._segments:
-            segment.release()
-
-    def abandon(self) -> None:
-        """Take the log out of service because its files are about to go.
-
-        Every later call fails; a flush that is under way may fail, or not.
-        """
-        self.failure = FileNotFoundError(errno.ENOENT, "the partition was deleted")
-        if self.on_failure is not None:
-            self.on_failure()
-        for segment in self._segments:
-            segment.is_deleted = True
-
-    def _snapshot_path(self) -> Path:
-        return segment_path(self.directory, self.log_end_offset, SNAPSHOT_SUFFIX)
-
-    def _remove_stray_snapshots(self) -> None:
-        """Keep the newest snapshot and those where a segment begins."""
-        kept = {segment.base_offset for segment in self._segments} | {self.log_end_offset}
-        for offset in offsets_of_files(self.directory.iterdir(), SNAPSHOT_SUFFIX):
-            if offset not in kept:
-                segment_path(self.directory, offset, SNAPSHOT_SUFFIX).unlink()
-
-    def check_online(self) -> None:
-        """Refuse to work on a log that is out of service.
-
-        Raises:
-            LogDirFailedError: the log is offline, or its partition was deleted.
-        """
-        if self.failure is not None:
-            raise LogDirFailedError(f"{self.directory} is offline: {self.failure}")
-
-    def _gone_offline(self, exc: OSError) -> LogDirFailedError:
-        if self.failure is None:
-            self.failure = exc
-            logger.error(
-                "%s goes offline at offset %d: %s", self.directory, self.log_end_offset, exc
-            )
-            if self.on_failure is not None:
-                self.on_failure()
-        return LogDirFailedError(f"{self.directory} goes offline: {exc}")
