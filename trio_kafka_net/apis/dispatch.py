@@ -7,6 +7,9 @@ Both directions run without a checkpoint unless the handler makes one:
    negotiated versions never meets it.
 2. ``handle``, in a request handler: the body, the registered function, the response.
 
+What a client has said before is not read again: its header (``habits``), a question whose answer
+is known (``kept_answers``), a request that its API has a shortcut for (``produce_again``).
+
 A handler's failure becomes that API's error response. Only bytes that are no request, and an API
 that has no response to put an error into, end the connection. Bytes behind a request are ignored,
 as Kafka ignores them: librdkafka 2.12 asks for the Metadata of all topics with three of them.
@@ -39,10 +42,10 @@ from trio_kafka_net.protocol.message import Message
 
 from .cluster import unsupported_api_versions
 from .context import NO_RESPONSE, RequestContext
-from .error_counts import ErrorGatherers
+from .error_counts import SUCCEEDED, ErrorGatherers, Succeeded
 from .habits import LONGEST_HEADER, Habits
 from .kept_answers import KeptAnswer, KeptAnswers
-from .registry import Answer, Api, ApiTable
+from .registry import Answer, Api, ApiTable, Handler
 from .throttling import ClientThrottle
 
 if TYPE_CHECKING:
@@ -50,6 +53,8 @@ if TYPE_CHECKING:
     from trio_kafka_net.broker.local_broker import LocalBroker
 
 log = logging.getLogger(__name__)
+request_log = logging.getLogger("trio_kafka_net.request")
+"""Of ``request_log``; who listens wants to see every message."""
 
 _DELAY: Final = struct.Struct(">i")
 
@@ -86,7 +91,7 @@ class KafkaRequest(Request):
     """Version of what the answer is made of, if it may be given again."""
     mutation_quota: MutationQuota | None
     """What it may change of the cluster, if its handler asked."""
-    response: Message | KeptAnswer | None
+    response: Message | KeptAnswer | Succeeded | None
     """What it is answered with, unless that is just bytes, until the request is over."""
     response_version: int
 
@@ -169,7 +174,6 @@ class ApiDispatcher:
     def handle(self, request: Request) -> Awaitable[None] | None:
         """Run the handler of a request and answer it; awaitable only if the handler waits."""
         assert isinstance(request, KafkaRequest)
-        assert self.pool is not None
         api = request.api
         version = request.api_version
         if not api.min_version <= version <= api.max_version:
@@ -180,16 +184,39 @@ class ApiDispatcher:
             if kept is not None:
                 self._repeat(request, kept)
                 return None
+        function = api.function
+        if api.shortcut is not None and self._may_skip_messages():
+            taken = api.shortcut.take(request, self._broker)
+            if isinstance(taken, bytes):
+                request.response = SUCCEEDED
+                request.response_version = version
+                request.respond(BytesSend.of_frame(taken))
+                return None
+            if taken is not None:
+                function = taken
+        return self._handle_message(request, function)
+
+    def _may_skip_messages(self) -> bool:
+        """Whether nobody wants to see, or change, what is asked and answered."""
+        return not self._quotas.is_enforced and not request_log.isEnabledFor(logging.DEBUG)
+
+    def _handle_message(self, request: KafkaRequest, function: Handler) -> Awaitable[None] | None:
+        api = request.api
         try:
-            message = api.decoder(version)(request.payload, request.body_position, False)
+            message = api.decoder(request.api_version)(
+                request.payload, request.body_position, False
+            )
             request.message = message
         except RemoteProtocolError as error:
             log.warning("%s: closing: %s", request.connection.connection_id, error)
             request.close_connection(DisconnectCause.INVALID_REQUEST)
             return None
+        if api.shortcut is not None:
+            api.shortcut.learn(request)
+        assert self.pool is not None
         ctx = RequestContext(request, self._broker, self._table, self.pool)
         try:
-            answer = api.function(ctx, message)
+            answer = function(ctx, message)
         except Exception as error:
             self._fail(request, message, error)
             return None

@@ -28,7 +28,17 @@ _CLIENT_ID_AT: Final = 8
 class Habits:
     """What one client says each time."""
 
-    __slots__ = ("_cut", "_rest", "_start", "api", "api_version", "body_position", "client_id", "produce")
+    __slots__ = (
+        "_cut",
+        "_rest",
+        "_start",
+        "api",
+        "api_version",
+        "body_position",
+        "client_id",
+        "produce",
+        "produced",
+    )
 
     def __init__(
         self,
@@ -51,7 +61,9 @@ class Habits:
         self.body_position = body_position
         """Length of the header."""
         self.produce: ProduceHabit | None = None
-        """How the client produces, if it did so on this connection."""
+        """How the client produces, if that has become a habit."""
+        self.produced: tuple[object, ...] | None = None
+        """What the last Produce said, if that was something else."""
 
     def recognise(self, payload: memoryview) -> int | None:
         """The correlation id of a request that has the remembered header; None if it has not."""

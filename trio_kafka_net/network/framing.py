@@ -331,6 +331,15 @@ class BytesSend(Send):
         else:
             self._pieces = [_SIZE.pack(length), payload]
 
+    @classmethod
+    def of_frame(cls, frame: bytes) -> BytesSend:
+        """Send a small frame that has its size in front already."""
+        made = cls.__new__(cls)
+        made.size = len(frame)
+        made.file_bytes = 0
+        made._pieces = [frame]
+        return made
+
     def write_to(self, transport: FrameTransport) -> bool:
         """Write as much as the socket takes; see ``Send.write_to``."""
         pieces = self._pieces
