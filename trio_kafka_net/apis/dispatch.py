@@ -32,7 +32,7 @@ from trio_kafka_net.errors import (
     StorageError,
 )
 from trio_kafka_net.network.connection import Connection, DisconnectCause
-from trio_kafka_net.network.framing import BytesSend, Send
+from trio_kafka_net.network.framing import BytesSend, FrameSend, Send
 from trio_kafka_net.network.handler_pool import RequestHandlerPool
 from trio_kafka_net.network.request_channel import Request
 from trio_kafka_net.protocol.api_keys import ApiKey
@@ -190,7 +190,7 @@ class ApiDispatcher:
             if isinstance(taken, bytes):
                 request.response = SUCCEEDED
                 request.response_version = version
-                request.respond(BytesSend.of_frame(taken))
+                request.respond(FrameSend(taken))
                 return None
             if taken is not None:
                 function = taken

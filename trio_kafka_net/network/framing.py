@@ -331,15 +331,6 @@ class BytesSend(Send):
         else:
             self._pieces = [_SIZE.pack(length), payload]
 
-    @classmethod
-    def of_frame(cls, frame: bytes) -> BytesSend:
-        """Send a small frame that has its size in front already."""
-        made = cls.__new__(cls)
-        made.size = len(frame)
-        made.file_bytes = 0
-        made._pieces = [frame]
-        return made
-
     def write_to(self, transport: FrameTransport) -> bool:
         """Write as much as the socket takes; see ``Send.write_to``."""
         pieces = self._pieces
@@ -352,3 +343,15 @@ class BytesSend(Send):
             pieces[0] = memoryview(data)[sent:]
             return False
         return super().write_to(transport)
+
+
+class FrameSend(BytesSend):
+    """A small frame that has its size in front already."""
+
+    __slots__ = ()
+
+    def __init__(self, frame: bytes) -> None:
+        """Send ``frame`` as it is."""
+        self.size = len(frame)
+        self.file_bytes = 0
+        self._pieces = [frame]
