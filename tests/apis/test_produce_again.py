@@ -125,21 +125,52 @@ async def make_topics(local):
         await local.controller.create_topic(name, partitions=2, configs=configs)
 
 
-@settings(max_examples=150, deadline=None)
+async def told_by_both(frames):
+    """What one connection is told; one of which nothing is remembered is told the same."""
+    told, left = [], []
+    for connection_type in (Connection, Forgetful):
+        async with open_local() as local:
+            await make_topics(local)
+            desk = Desk(local, connection_type)
+            told.append([await desk.send(frame) for frame in frames])
+            left.append(desk.effects())
+    assert told[0] == told[1]
+    assert left[0] == left[1]
+    return told[0]
+
+
+@settings(max_examples=60, deadline=None)
 @given(conversations())
 def test_what_is_remembered_makes_no_difference(frames):
-    async def converse():
-        told, left = [], []
-        for connection_type in (Connection, Forgetful):
-            async with open_local() as local:
-                await make_topics(local)
-                desk = Desk(local, connection_type)
-                told.append([await desk.send(frame) for frame in frames])
-                left.append(desk.effects())
-        assert told[0] == told[1]
-        assert left[0] == left[1]
+    trio.run(told_by_both, frames)
 
-    trio.run(converse)
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_every_byte_counts(version):
+    """Of a request that is remembered: each changed, and the request cut at each."""
+    good = a_frame(a_produce(named("t", version), PLAIN), version)
+    frames = [good, good]
+    for at, byte in enumerate(good):
+        changed = [good[:at] + bytes([each]) + good[at + 1 :] for each in (byte ^ 1, byte ^ 128)]
+        for bad in (*changed, good[:at], good + b"x" * at):
+            frames += [bad, good]
+
+    told = await told_by_both(frames)
+
+    assert told[-1][1][0] != "CloseConnectionResponse"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_every_kind_of_batch(version):
+    frames = []
+    for topic in TOPICS:
+        frames += [a_frame(a_produce(named(topic, version), PLAIN), version)] * 2
+        for records in BATCHES.values():
+            for index in (0, 1, 2):
+                request = a_produce(named(topic, version), records, index=index)
+                frames.append(a_frame(request, version))
+
+    await told_by_both(frames)
 
 
 @pytest.fixture
