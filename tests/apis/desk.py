@@ -97,7 +97,7 @@ class Desk:
         counted = {
             (name, sample.labels): sample.value
             for name in (names.ERRORS.name, names.REQUESTS.name, names.RESPONSE_BYTES.name)
-            for sample in families[name].samples
+            for sample in (families[name].samples if name in families else ())
         }
         traffic = {
             partition.key: (
