@@ -18,10 +18,9 @@ as Kafka ignores them: librdkafka 2.12 asks for the Metadata of all topics with 
 from __future__ import annotations
 
 import logging
-import struct
 from collections.abc import Awaitable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from trio_kafka_net.errors import (
     CloseConnection,
@@ -55,8 +54,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 request_log = logging.getLogger("trio_kafka_net.request")
 """Of ``request_log``; who listens wants to see every message."""
-
-_DELAY: Final = struct.Struct(">i")
 
 
 class KafkaRequest(Request):
@@ -284,14 +281,10 @@ class ApiDispatcher:
         request.message = kept.question
         request.response = kept
         request.response_version = kept.version
-        out = response_header(request.api.key, kept.version, request.correlation_id)
-        start = len(out)
-        out += kept.body
         if self._quotas.is_enforced:
             self._throttle.charge_opaque(request)
-            if request.throttle_time_ms and kept.tells_delay:
-                _DELAY.pack_into(out, start, request.throttle_time_ms)
-        request.respond(BytesSend(out))
+        frame = kept.frame(request.correlation_id, request.throttle_time_ms)
+        request.respond(FrameSend(frame))
 
     def _fail(self, request: KafkaRequest, message: Message, error: Exception) -> None:
         """Answer with the error response of the API.

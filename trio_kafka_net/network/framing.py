@@ -346,7 +346,7 @@ class BytesSend(Send):
 
 
 class FrameSend(BytesSend):
-    """A small frame that has its size in front already."""
+    """A frame in one buffer, its size in front already."""
 
     __slots__ = ()
 
