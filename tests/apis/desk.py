@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import attrs
 
 from trio_kafka_net.apis.dispatch import ApiDispatcher
+from trio_kafka_net.apis.habits import Habits
 from trio_kafka_net.apis.registry import KafkaApis
 from trio_kafka_net.apis.request_observer import RequestObserver
 from trio_kafka_net.broker.local_broker import LocalBroker
@@ -46,7 +47,7 @@ class Forgetful(Connection):
     """A connection of which nothing is remembered."""
 
     __slots__ = ()
-    attachment = property(lambda self: None, lambda self, value: None)
+    attachment = property(lambda self: Habits(), lambda self, value: None)
 
 
 class Desk:

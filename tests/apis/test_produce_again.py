@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trio_kafka_net.apis import dispatch
-from trio_kafka_net.apis.produce_again import ProduceHabit
+from trio_kafka_net.apis.produce_again import TIMES, ProduceHabit
 from trio_kafka_net.apis.registry import KafkaApis
 from trio_kafka_net.broker.client_quotas import Alteration
 from trio_kafka_net.broker.log.unified_log import LogAppendInfo
@@ -83,8 +83,8 @@ def conversations(draw):
     version = draw(st.sampled_from(VERSIONS))
     frames = []
     said = None
-    for number in range(draw(st.integers(3, 14))):
-        if said is None or draw(st.integers(0, 3)) == 0:
+    for number in range(draw(st.integers(6, 20))):
+        if said is None or draw(st.integers(0, 7)) == 0:
             if draw(st.integers(0, 5)) == 0:
                 version = draw(st.sampled_from(VERSIONS))
             topic = draw(st.sampled_from(["t", "t", "t", "compact", "missing"]))
@@ -149,7 +149,7 @@ def test_what_is_remembered_makes_no_difference(frames):
 async def test_every_byte_counts(version):
     """Of a request that is remembered: each changed, and the request cut at each."""
     good = a_frame(a_produce(named("t", version), PLAIN), version)
-    frames = [good, good]
+    frames = [good] * TIMES
     for at, byte in enumerate(good):
         changed = [good[:at] + bytes([each]) + good[at + 1 :] for each in (byte ^ 1, byte ^ 128)]
         for bad in (*changed, good[:at], good + b"x" * at):
@@ -164,7 +164,7 @@ async def test_every_byte_counts(version):
 async def test_every_kind_of_batch(version):
     frames = []
     for topic in TOPICS:
-        frames += [a_frame(a_produce(named(topic, version), PLAIN), version)] * 2
+        frames += [a_frame(a_produce(named(topic, version), PLAIN), version)] * TIMES
         for records in BATCHES.values():
             for index in (0, 1, 2):
                 request = a_produce(named(topic, version), records, index=index)
@@ -206,31 +206,41 @@ def answer(sent, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_the_third_request_of_a_kind_is_not_decoded(desk, decoded, version):
-    for number, index in enumerate([0, 0, 0, 1, 0]):
+async def test_what_is_said_again_and_again_is_not_decoded(desk, decoded, version):
+    for number, index in enumerate([0, 0, 1, 0, 0, 1, 0]):
         request = a_produce(named("t", version), PLAIN, index=index)
         told = answer(await desk.send(a_frame(request, version, number)), version)
         assert (told.index, told.error_code) == (index, ErrorCode.NONE)
 
-    assert decoded == [0, 1]
+    assert decoded == [0, 1, 2, 3]
     ends = [desk.local.replicas.get_partition("t", index).log_end_offset for index in (0, 1)]
-    assert ends == [4, 1]
+    assert ends == [5, 2]
 
 
 async def test_one_that_comes_in_between_is_not_remembered_instead(desk, decoded):
     ours, other = a_produce("t", PLAIN), a_produce("stamped", PLAIN)
-    for number, request in enumerate([ours, ours, ours, other, ours, other, ours]):
+    for number, request in enumerate([ours] * TIMES + [other, ours] * TIMES):
         await desk.send(a_frame(request, 9, number))
 
-    assert decoded == [0, 1, 3, 5]
+    assert decoded == [0, 1, 2, 3, 4, 6, 8, 10]
 
 
 async def test_another_habit_takes_the_place_of_the_old_one(desk, decoded):
     ours, other = a_produce("t", PLAIN), a_produce("t", PLAIN, acks=1)
-    for number, request in enumerate([ours, ours, ours, other, other, other, ours]):
+    for number, request in enumerate([ours] * 5 + [other] * 5 + [ours]):
         await desk.send(a_frame(request, 9, number))
 
-    assert decoded == [0, 1, 3, 4, 6]
+    assert decoded == [0, 1, 2, 3, 5, 6, 7, 8, 10]
+
+
+async def test_what_is_asked_in_turn_is_no_habit(desk, decoded):
+    ours, other = a_produce("t", PLAIN), a_produce("stamped", PLAIN)
+    for _ in range(TIMES):
+        for request in (ours, ours, other, other):
+            await desk.send(a_frame(request, 9))
+
+    assert len(decoded) == 4 * TIMES
+    assert desk.connection.attachment.produce is None
 
 
 @pytest.mark.parametrize("which", ["without keys", "damaged", "transactional", "codec 7", "null"])
@@ -238,7 +248,7 @@ async def test_another_habit_takes_the_place_of_the_old_one(desk, decoded):
 async def test_what_is_refused_is_refused_in_the_same_words(desk, which, topic):
     """Or taken: the topic that is not compacted takes records without keys."""
     first = answer(await desk.send(a_frame(a_produce(topic, BATCHES[which]), 9)), 9)
-    for _ in range(3):
+    for _ in range(TIMES):
         await desk.send(a_frame(a_produce(topic, PLAIN), 9))
 
     assert answer(await desk.send(a_frame(a_produce(topic, BATCHES[which]), 9)), 9) == first or (
@@ -250,7 +260,7 @@ async def test_a_topic_that_is_made_anew_is_another_one(desk):
     topic_id = named("t", 13)
     frames = [a_frame(a_produce(topic, PLAIN), v) for topic, v in ((topic_id, 13), ("t", 12))]
     for frame, version in zip(frames, (13, 12), strict=True):
-        for _ in range(3):
+        for _ in range(TIMES):
             assert answer(await desk.send(frame), version).error_code == ErrorCode.NONE
         await desk.local.controller.delete_topic("t")
         gone = ErrorCode.UNKNOWN_TOPIC_ID if version == 13 else ErrorCode.UNKNOWN_TOPIC_OR_PARTITION
@@ -263,7 +273,7 @@ async def test_a_topic_that_is_made_anew_is_another_one(desk):
 
 async def test_a_leader_that_went_elsewhere_is_told(desk):
     frame = a_frame(a_produce("t", PLAIN), 12)
-    for _ in range(3):
+    for _ in range(TIMES):
         await desk.send(frame)
     desk.local.replicas.get_partition("t", 0).resign()
 
@@ -272,7 +282,7 @@ async def test_a_leader_that_went_elsewhere_is_told(desk):
 
 async def test_a_failure_that_nobody_foresaw_is_told_after_an_append_too(desk, monkeypatch):
     frame = a_frame(a_produce("t", PLAIN), 9)
-    for _ in range(3):
+    for _ in range(TIMES):
         await desk.send(frame)
 
     def fail(*_, **__):
@@ -284,41 +294,41 @@ async def test_a_failure_that_nobody_foresaw_is_told_after_an_append_too(desk, m
 
 
 async def test_a_failed_append_is_counted_once(desk):
-    for records in (PLAIN, PLAIN, PLAIN, batch(b"x" * 2_000_000)):
+    for records in (*[PLAIN] * TIMES, batch(b"x" * 2_000_000)):
         await desk.send(a_frame(a_produce("t", records), 9))
 
     traffic = desk.local.replicas.get_partition("t", 0).traffic
-    assert (traffic.produce_requests, traffic.bytes_rejected > 2_000_000) == (4, True)
+    assert (traffic.produce_requests, traffic.bytes_rejected > 2_000_000) == (5, True)
     errors = desk.metrics.collect()[names.ERRORS.name].samples
     counted = {each.labels[-1]: each.value for each in errors}
-    assert counted == {"NONE": 3, "MESSAGE_TOO_LARGE": 1}
+    assert counted == {"NONE": 4, "MESSAGE_TOO_LARGE": 1}
 
 
 async def test_a_client_with_a_quota_is_looked_at_each_time(desk, decoded):
     frame = a_frame(a_produce("t", PLAIN), 9)
-    for _ in range(3):
+    for _ in range(TIMES):
         await desk.send(frame)
-    assert len(decoded) == 2
+    assert len(decoded) == TIMES
 
     await desk.local.quotas.alter([Alteration({"client-id": None}, [("producer_byte_rate", 1e9)])])
     await desk.send(frame)
 
-    assert len(decoded) == 3
+    assert len(decoded) == TIMES + 1
 
 
 async def test_the_request_log_sees_every_message(desk, caplog):
     frame = a_frame(a_produce("t", PLAIN), 9)
     with caplog.at_level(logging.DEBUG, "trio_kafka_net.request"):
-        for _ in range(4):
+        for _ in range(TIMES + 2):
             await desk.send(frame)
 
     lines = [each.getMessage() for each in caplog.records if each.levelno == logging.DEBUG]
-    assert sum('"baseOffset": 3' in line and '"acks": -1' in line for line in lines) == 1
+    assert sum('"baseOffset": 5' in line and '"acks": -1' in line for line in lines) == 1
 
 
 async def test_a_log_that_is_turned_on_too_late_shows_no_bodies(desk, caplog, monkeypatch):
     frame = a_frame(a_produce("t", PLAIN), 9)
-    for _ in range(2):
+    for _ in range(TIMES):
         await desk.send(frame)
     monkeypatch.setattr(dispatch.ApiDispatcher, "_may_skip_messages", lambda _: True)
     with caplog.at_level(logging.DEBUG, "trio_kafka_net.request"):
@@ -339,10 +349,10 @@ async def test_an_interceptor_sees_every_request(open_lab):
     lab = await open_lab(apis)
     await lab.make_topic("t")
     client = await lab.connect()
-    for _ in range(4):
+    for _ in range(TIMES + 2):
         await client.request(a_produce("t", a_batch()), 9)
 
-    assert len(seen) == 4
+    assert len(seen) == TIMES + 2
 
 
 async def test_a_handler_that_replaces_ours_sees_every_request(open_lab):
@@ -356,10 +366,10 @@ async def test_a_handler_that_replaces_ours_sees_every_request(open_lab):
 
     lab = await open_lab(apis)
     client = await lab.connect()
-    for _ in range(4):
+    for _ in range(TIMES + 2):
         await client.request(a_produce("t", a_batch()), 9)
 
-    assert len(seen) == 4
+    assert len(seen) == TIMES + 2
 
 
 async def test_an_answer_waits_for_the_disk_if_it_has_to(open_lab):
@@ -367,7 +377,7 @@ async def test_an_answer_waits_for_the_disk_if_it_has_to(open_lab):
     lab = await open_lab()
     await lab.make_topic("t", configs={"flush.messages": "1"})
     client = await lab.connect()
-    for offset in range(4):
+    for offset in range(TIMES + 2):
         response = await client.request(a_produce("t", a_batch()), 9)
         assert response.responses[0].partition_responses[0].base_offset == offset
         assert lab.partition().log.recovery_point == offset + 1
@@ -377,11 +387,11 @@ async def test_acks_0_is_never_answered_after_other_habits(open_lab):
     lab = await open_lab()
     await lab.make_topic("t")
     client = await lab.connect()
-    for _ in range(3):
+    for _ in range(TIMES):
         await client.request(a_produce("t", a_batch()), 9)
     await client.send_request(a_produce("t", a_batch(), acks=0), 9, answered=False)
     response = await client.request(a_produce("t", a_batch()), 9)
-    assert response.responses[0].partition_responses[0].base_offset == 4
+    assert response.responses[0].partition_responses[0].base_offset == TIMES + 1
 
     await client.send_request(a_produce("gone", a_batch(), acks=0), 9, answered=False)
     with pytest.raises(ConnectionClosedError):
@@ -389,10 +399,10 @@ async def test_acks_0_is_never_answered_after_other_habits(open_lab):
 
 
 async def test_what_is_kept_of_a_connection_is_bounded(desk, decoded):
-    for _ in range(4):
+    for _ in range(TIMES + 2):
         await desk.send(a_frame(a_produce("x" * 600, PLAIN), 9))
 
-    assert len(decoded) == 4
+    assert len(decoded) == TIMES + 2
     habits = desk.connection.attachment
     assert (habits.produce, habits.produced) == (None, None)
 

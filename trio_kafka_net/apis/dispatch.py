@@ -42,7 +42,7 @@ from trio_kafka_net.protocol.message import Message
 from .cluster import unsupported_api_versions
 from .context import NO_RESPONSE, RequestContext
 from .error_counts import SUCCEEDED, ErrorGatherers, Succeeded
-from .habits import LONGEST_HEADER, Habits
+from .habits import Habits
 from .kept_answers import KeptAnswer, KeptAnswers
 from .registry import Answer, Api, ApiTable, Handler
 from .throttling import ClientThrottle
@@ -123,22 +123,26 @@ class ApiDispatcher:
                 or version.
         """
         habits: Habits | None = connection.attachment
-        correlation_id = None if habits is None else habits.recognise(payload)
-        if habits is None or correlation_id is None:
-            habits, correlation_id = self._read_header(connection, payload)
+        if habits is None:
+            habits = connection.attachment = Habits()
+        correlation_id = habits.recognise(payload)
         request = KafkaRequest(connection, payload)
-        request.api = habits.api
-        request.api_version = habits.api_version
-        request.correlation_id = correlation_id
-        request.client_id = habits.client_id
-        request.body_position = habits.body_position
+        if correlation_id is not None:
+            request.correlation_id = correlation_id
+            request.api = habits.api
+            request.api_version = habits.api_version
+            request.client_id = habits.client_id
+            request.body_position = habits.body_position
+        else:
+            self._read_header(request, habits)
+        connection.client_id = request.client_id or ""
         request.client_software_name = connection.client_software_name
         request.client_software_version = connection.client_software_version
         request.message = request.response = request.mutation_quota = request.kept_at = None
         return request
 
-    def _read_header(self, connection: Connection, payload: memoryview) -> tuple[Habits, int]:
-        """Decode a header, remember it, and return it with its correlation id."""
+    def _read_header(self, request: KafkaRequest, habits: Habits) -> None:
+        connection, payload = request.connection, request.payload
         header, body_position = decode_request_header(payload)
         api = self._table.get(header.api_key)
         if api is None:
@@ -153,20 +157,12 @@ class ApiDispatcher:
             raise RemoteProtocolError(
                 f"{api.key.name} version {version} is outside {api.min_version}..{api.max_version}"
             )
-        connection.client_id = header.client_id or ""
-        habits = Habits(
-            payload,
-            api=api,
-            api_version=version,
-            client_id=header.client_id,
-            body_position=body_position,
-        )
-        if body_position <= LONGEST_HEADER:
-            before: Habits | None = connection.attachment
-            if before is not None:
-                habits.produce = before.produce
-            connection.attachment = habits
-        return habits, header.correlation_id
+        request.correlation_id = header.correlation_id
+        request.api = api
+        request.api_version = version
+        request.client_id = header.client_id
+        request.body_position = body_position
+        habits.learn_header(payload, header, api, body_position)
 
     def handle(self, request: Request) -> Awaitable[None] | None:
         """Run the handler of a request and answer it; awaitable only if the handler waits."""

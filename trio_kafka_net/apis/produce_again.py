@@ -16,7 +16,8 @@ What keeps that honest:
 * Whatever is unusual is left to the handler of Produce: before the append by doing nothing, after
   it, if it failed or may not be acknowledged yet, by handing over what became of it.
 
-What was said twice in a row is remembered, so what comes in between costs next to nothing.
+A request is remembered when it comes for the fourth time in a row, because that costs as much as
+decoding three. What comes in between costs a comparison.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from trio_kafka_net.protocol.messages.produce import ProduceRequest, ProduceResp
 from trio_kafka_net.protocol.primitives import MalformedError, finish_uvarint
 from trio_kafka_net.protocol.records import HEADER_BYTES
 
+from .habits import Habits
+
 if TYPE_CHECKING:
     from trio_kafka_net.broker.local_broker import LocalBroker
 
@@ -54,8 +57,12 @@ LOOKED_AT_BITS: Final = COMPRESSION_MASK | TRANSACTIONAL_BIT
 ZSTD_SINCE: Final = 7
 TOPIC_IDS_SINCE: Final = 13
 
+TIMES: Final = 4
+"""So many times in a row makes a habit."""
+
 _FLEXIBLE_SINCE: Final = 9
 _LOG_START_SINCE: Final = 5
+_ACKS: Final = frozenset({ACKS_ALL, 1})
 _LONGEST_HABIT: Final = 512
 """Bytes of a request beside its batch; they are kept as long as their connection."""
 _NO_TAGS: Final = 3
@@ -82,7 +89,6 @@ class ProduceHabit:
         "_tail",
         "acks",
         "name",
-        "said",
         "topic_id",
         "version",
     )
@@ -90,8 +96,6 @@ class ProduceHabit:
     def __init__(self, request: ProduceRequest, version: int) -> None:
         """Remember a request for one partition."""
         (topic,) = request.topic_data
-        self.said = what_is_said(request, version)
-        """What decides on the bytes."""
         self.version = version
         self.acks = request.acks
         self.name = topic.name
@@ -175,9 +179,13 @@ class ProduceHabit:
         return self._pack(size, correlation_id, head, index, 0, first, time_ms, start, tail)
 
 
-def what_is_said(request: ProduceRequest, version: int) -> tuple[object, ...]:
-    """What decides on the bytes of a request for one partition, but for its number and batch."""
-    topic = request.topic_data[0]
+def _what_is_said(request: ProduceRequest, version: int) -> tuple[object, ...] | None:
+    """What decides on the bytes of a request, but for number and batch; None if there are more."""
+    if len(request.topic_data) != 1 or request.acks not in _ACKS:
+        return None
+    (topic,) = request.topic_data
+    if len(topic.partition_data) != 1 or topic.name in INTERNAL_TOPICS:
+        return None
     return (
         version,
         request.transactional_id,
@@ -188,6 +196,11 @@ def what_is_said(request: ProduceRequest, version: int) -> tuple[object, ...]:
     )
 
 
+def _batch_bytes(request: ProduceRequest) -> int:
+    """Size of the only batch of a request."""
+    return len(request.topic_data[0].partition_data[0].records or b"")
+
+
 class ProduceShortcut:
     """Answers requests that their clients have the habit of making; see the top of this file."""
 
@@ -196,25 +209,20 @@ class ProduceShortcut:
         self._go_on = go_on
 
     def learn(self, request: KafkaRequest) -> None:
-        """Look at a request that was decoded; the second of a kind in a row becomes a habit."""
+        """Look at a request that was decoded; what is repeated often enough becomes a habit."""
         habits, message = request.connection.attachment, request.message
+        assert isinstance(habits, Habits)
         assert isinstance(message, ProduceRequest)
-        if habits is None or message.acks not in {ACKS_ALL, 1} or len(message.topic_data) != 1:
-            return
-        (topic,) = message.topic_data
-        if len(topic.partition_data) != 1 or topic.name in INTERNAL_TOPICS:
-            return
-        records = topic.partition_data[0].records
-        if records is None or len(request.payload) - len(records) > _LONGEST_HABIT:
-            return
         version = request.api_version
-        said = what_is_said(message, version)
-        if habits.produce is not None and habits.produce.said == said:
+        said = _what_is_said(message, version)
+        if said is None or len(request.payload) - _batch_bytes(message) > _LONGEST_HABIT:
             return
         if habits.produced != said:
-            habits.produced = said
-            return
-        habits.produce = ProduceHabit(message, version)
+            habits.produced, habits.times_produced = said, 0
+        habits.times_produced += 1
+        # More often means that it is known and unusual, or encoded as nobody does.
+        if habits.times_produced == TIMES:
+            habits.produce = ProduceHabit(message, version)
 
     def take(self, request: KafkaRequest, broker: LocalBroker) -> bytes | Handler | None:
         """Do what a request asks for, if its client has the habit of asking for it.
@@ -223,8 +231,8 @@ class ProduceShortcut:
             The answer's frame; or what answers in place of the handler, the append being done; or
             None, nothing being done.
         """
-        habits = request.connection.attachment
-        habit: ProduceHabit | None = None if habits is None else habits.produce
+        habits: Habits = request.connection.attachment
+        habit = habits.produce
         if (
             habit is None
             or habit.version != request.api_version
