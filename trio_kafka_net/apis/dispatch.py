@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from trio_kafka_net.broker.local_broker import LocalBroker
 
 log = logging.getLogger(__name__)
-request_log = logging.getLogger("trio_kafka_net.request")
-"""Of ``request_log``; who listens wants to see every message."""
+_request_log = logging.getLogger("trio_kafka_net.request")
+"""That of ``request_log``; whoever listens wants to see every message."""
 
 
 class KafkaRequest(Request):
@@ -191,7 +191,7 @@ class ApiDispatcher:
 
     def _may_skip_messages(self) -> bool:
         """Whether nobody wants to see, or change, what is asked and answered."""
-        return not self._quotas.is_enforced and not request_log.isEnabledFor(logging.DEBUG)
+        return not self._quotas.is_enforced and not _request_log.isEnabledFor(logging.DEBUG)
 
     def _handle_message(self, request: KafkaRequest, function: Handler) -> Awaitable[None] | None:
         api = request.api

@@ -5,7 +5,7 @@ the correlation id changes. So the last header is kept as bytes beside what it m
 that begins with those bytes means the same. Two comparisons take the place of decoding, looking
 the API up and checking its version.
 
-One header is enough: clients have a connection of its own for whatever they do often, and what
+One header is enough: clients have a connection to themselves for whatever they do often, and what
 comes in between is rare. It is remembered when the same is asked for the second time in a row, so
 that a client which asks for one thing after the other pays for a comparison and nothing else.
 Nothing here is trusted that was not compared byte by byte.
