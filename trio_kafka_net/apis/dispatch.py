@@ -7,6 +7,9 @@ Both directions run without a checkpoint unless the handler makes one:
    negotiated versions never meets it.
 2. ``handle``, in a request handler: the body, the registered function, the response.
 
+What a client has said before is not read again: its header (``habits``), a question whose answer
+is known (``kept_answers``), a request that its API has a shortcut for (``produce_again``).
+
 A handler's failure becomes that API's error response. Only bytes that are no request, and an API
 that has no response to put an error into, end the connection. Bytes behind a request are ignored,
 as Kafka ignores them: librdkafka 2.12 asks for the Metadata of all topics with three of them.
@@ -15,11 +18,10 @@ as Kafka ignores them: librdkafka 2.12 asks for the Metadata of all topics with 
 from __future__ import annotations
 
 import logging
-import struct
 from collections.abc import Awaitable
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from trio_kafka_net.errors import (
     CloseConnection,
@@ -30,7 +32,7 @@ from trio_kafka_net.errors import (
     StorageError,
 )
 from trio_kafka_net.network.connection import Connection, DisconnectCause
-from trio_kafka_net.network.framing import BytesSend, Send
+from trio_kafka_net.network.framing import BytesSend, FrameSend, Send
 from trio_kafka_net.network.handler_pool import RequestHandlerPool
 from trio_kafka_net.network.request_channel import Request
 from trio_kafka_net.network.set_aside import SetAside
@@ -42,9 +44,10 @@ from trio_kafka_net.protocol.message import Message
 from .cluster import unsupported_api_versions
 from .context import NO_RESPONSE, RequestContext
 from .delayed_answer import DelayedAnswer
-from .error_counts import ErrorGatherers
+from .error_counts import SUCCEEDED, ErrorGatherers, Succeeded
+from .habits import Habits
 from .kept_answers import KeptAnswer, KeptAnswers
-from .registry import Answer, Api, ApiTable
+from .registry import Answer, Api, ApiTable, Handler
 from .throttling import ClientThrottle
 
 if TYPE_CHECKING:
@@ -52,8 +55,8 @@ if TYPE_CHECKING:
     from trio_kafka_net.broker.local_broker import LocalBroker
 
 log = logging.getLogger(__name__)
-
-_DELAY: Final = struct.Struct(">i")
+_request_log = logging.getLogger("trio_kafka_net.request")
+"""That of ``request_log``; whoever listens wants to see every message."""
 
 
 class KafkaRequest(Request):
@@ -88,7 +91,7 @@ class KafkaRequest(Request):
     """Version of what the answer is made of, if it may be given again."""
     mutation_quota: MutationQuota | None
     """What it may change of the cluster, if its handler asked."""
-    response: Message | KeptAnswer | None
+    response: Message | KeptAnswer | Succeeded | None
     """What it is answered with, unless that is just bytes, until the request is over."""
     response_version: int
 
@@ -122,6 +125,27 @@ class ApiDispatcher:
             RemoteProtocolError: the header is malformed, or this plane does not serve that API
                 or version.
         """
+        habits: Habits | None = connection.attachment
+        if habits is None:
+            habits = connection.attachment = Habits()
+        correlation_id = habits.recognise(payload)
+        request = KafkaRequest(connection, payload)
+        if correlation_id is not None:
+            request.correlation_id = correlation_id
+            request.api = habits.api
+            request.api_version = habits.api_version
+            request.client_id = habits.client_id
+            request.body_position = habits.body_position
+        else:
+            self._read_header(request, habits)
+        connection.client_id = request.client_id or ""
+        request.client_software_name = connection.client_software_name
+        request.client_software_version = connection.client_software_version
+        request.message = request.response = request.mutation_quota = request.kept_at = None
+        return request
+
+    def _read_header(self, request: KafkaRequest, habits: Habits) -> None:
+        connection, payload = request.connection, request.payload
         header, body_position = decode_request_header(payload)
         api = self._table.get(header.api_key)
         if api is None:
@@ -136,22 +160,16 @@ class ApiDispatcher:
             raise RemoteProtocolError(
                 f"{api.key.name} version {version} is outside {api.min_version}..{api.max_version}"
             )
-        request = KafkaRequest(connection, payload)
+        request.correlation_id = header.correlation_id
         request.api = api
         request.api_version = version
-        request.correlation_id = header.correlation_id
         request.client_id = header.client_id
-        connection.client_id = header.client_id or ""
         request.body_position = body_position
-        request.client_software_name = connection.client_software_name
-        request.client_software_version = connection.client_software_version
-        request.message = request.response = request.mutation_quota = request.kept_at = None
-        return request
+        habits.learn_header(payload, header, api, body_position)
 
     def handle(self, request: Request) -> Awaitable[None] | SetAside | None:
         """Run the handler of a request and answer it; returns something only if it waits."""
         assert isinstance(request, KafkaRequest)
-        assert self.pool is not None
         api = request.api
         version = request.api_version
         if not api.min_version <= version <= api.max_version:
@@ -162,16 +180,39 @@ class ApiDispatcher:
             if kept is not None:
                 self._repeat(request, kept)
                 return None
+        function = api.function
+        if api.shortcut is not None and self._may_skip_messages():
+            taken = api.shortcut.take(request, self._broker)
+            if isinstance(taken, bytes):
+                request.response = SUCCEEDED
+                request.response_version = version
+                request.respond(FrameSend(taken))
+                return None
+            if taken is not None:
+                function = taken
+        return self._handle_message(request, function)
+
+    def _may_skip_messages(self) -> bool:
+        """Whether nobody wants to see, or change, what is asked and answered."""
+        return not self._quotas.is_enforced and not _request_log.isEnabledFor(logging.DEBUG)
+
+    def _handle_message(self, request: KafkaRequest, function: Handler) -> Awaitable[None] | None:
+        api = request.api
         try:
-            message = api.decoder(version)(request.payload, request.body_position, False)
+            message = api.decoder(request.api_version)(
+                request.payload, request.body_position, False
+            )
             request.message = message
         except RemoteProtocolError as error:
             log.warning("%s: closing: %s", request.connection.connection_id, error)
             request.close_connection(DisconnectCause.INVALID_REQUEST)
             return None
+        if api.shortcut is not None:
+            api.shortcut.learn(request)
+        assert self.pool is not None
         ctx = RequestContext(request, self._broker, self._table, self.pool)
         try:
-            answer = api.function(ctx, message)
+            answer = function(ctx, message)
         except Exception as error:
             self._fail(request, message, error)
             return None
@@ -273,14 +314,10 @@ class ApiDispatcher:
         request.message = kept.question
         request.response = kept
         request.response_version = kept.version
-        out = response_header(request.api.key, kept.version, request.correlation_id)
-        start = len(out)
-        out += kept.body
         if self._quotas.is_enforced:
             self._throttle.charge_opaque(request)
-            if request.throttle_time_ms and kept.tells_delay:
-                _DELAY.pack_into(out, start, request.throttle_time_ms)
-        request.respond(BytesSend(out))
+        frame = kept.frame(request.correlation_id, request.throttle_time_ms)
+        request.respond(FrameSend(frame))
 
     def _fail(self, request: KafkaRequest, message: Message, error: Exception) -> None:
         """Answer with the error response of the API.

@@ -11,14 +11,25 @@ Source: Kafka ``AbstractResponse.errorCounts``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
+from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.message import Message, Struct
 
 from .kept_answers import KeptAnswer
 
 GatherErrors = Callable[[Any, list[int]], None]
 """Appends the error codes of a response to a list."""
+
+
+class Succeeded:
+    """Stands for a response that was never a message, because it tells success and no more."""
+
+    error_codes: Final = (ErrorCode.NONE.value,)
+    """All that are in it."""
+
+
+SUCCEEDED: Final = Succeeded()
 
 
 class ErrorGatherers:
@@ -28,9 +39,9 @@ class ErrorGatherers:
         """Know no class yet."""
         self._known: dict[tuple[type[Message], int], GatherErrors] = {}
 
-    def of(self, response: type[Message | KeptAnswer], version: int) -> GatherErrors:
+    def of(self, response: type[Message | KeptAnswer | Succeeded], version: int) -> GatherErrors:
         """The function for a class of responses as ``version`` of it is sent."""
-        if issubclass(response, KeptAnswer):
+        if not issubclass(response, Message):
             return _gather_kept
         key = response, version
         gather = self._known.get(key)
@@ -39,7 +50,7 @@ class ErrorGatherers:
         return gather
 
 
-def _gather_kept(response: KeptAnswer, codes: list[int]) -> None:
+def _gather_kept(response: KeptAnswer | Succeeded, codes: list[int]) -> None:
     codes += response.error_codes
 
 

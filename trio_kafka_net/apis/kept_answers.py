@@ -13,12 +13,15 @@ question and answer is not ours to repeat.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
+from trio_kafka_net.network.framing import SIZE_BYTES
 from trio_kafka_net.protocol.codec import decode
+from trio_kafka_net.protocol.headers import response_header
 from trio_kafka_net.protocol.message import Message
 
 if TYPE_CHECKING:
@@ -31,6 +34,10 @@ KEPT_BYTES: Final = 16 * 1024 * 1024
 _LONGEST_QUESTION: Final = 256 * 1024
 _DECODED: Final = 8
 """A question is kept decoded as well, which takes so many times as much at the most."""
+
+_START: Final = struct.Struct(">ii")
+"""Of a response: size of the frame, correlation id."""
+_DELAY: Final = struct.Struct(">i")
 
 VersionOf = Callable[["LocalBroker"], int]
 """Grows whenever an answer may be another one than before."""
@@ -49,6 +56,26 @@ class KeptAnswer:
     response_type: type[Message]
     version: int
     """Of the API."""
+    _tags: bytes = attrs.field(init=False)
+    """What a response has between its correlation id and ``body``."""
+
+    def __attrs_post_init__(self) -> None:
+        assert self.response_type.API_KEY is not None
+        header = response_header(self.response_type.API_KEY, self.version, 0)
+        self._tags = bytes(header[_START.size - SIZE_BYTES :])
+
+    def frame(self, correlation_id: int, delay_ms: int = 0) -> bytes:
+        """The whole frame that answers a request.
+
+        Args:
+            correlation_id: of the request.
+            delay_ms: for how long its client is held back, which not every version can say.
+        """
+        tags, body = self._tags, self.body
+        if delay_ms and self.tells_delay:
+            body = _DELAY.pack(delay_ms) + body[_DELAY.size :]
+        size = _START.size - SIZE_BYTES + len(tags) + len(body)
+        return b"".join((_START.pack(size, correlation_id), tags, body))
 
     @property
     def tells_delay(self) -> bool:

@@ -33,6 +33,7 @@ import trio
 
 from trio_kafka_net.broker.log.log_validator import check_keys
 from trio_kafka_net.broker.log.pace import Pace
+from trio_kafka_net.broker.log.unified_log import LogAppendInfo
 from trio_kafka_net.broker.metadata_cache import INTERNAL_TOPICS
 from trio_kafka_net.broker.partition import ACKS_ALL, Partition
 from trio_kafka_net.errors import (
@@ -48,31 +49,30 @@ from trio_kafka_net.protocol.messages.produce import ProduceRequest, ProduceResp
 from trio_kafka_net.protocol.records import HEADER_BYTES, iter_batches, parse_header
 
 from .context import NO_RESPONSE, RequestContext
+from .produce_again import (
+    ATTRIBUTES_AT,
+    COMPRESSION_MASK,
+    INLINE_BYTES,
+    LOOKED_AT_BITS,
+    SMALL_BYTES,
+    TOPIC_IDS_SINCE,
+    TRANSACTIONAL_BIT,
+    ZSTD_SINCE,
+    Outcome,
+    ProduceShortcut,
+)
 
 if TYPE_CHECKING:
     from .registry import Answer, KafkaApis
 
 log = logging.getLogger(__name__)
 
-_ZSTD_SINCE = 7
-_TOPIC_IDS_SINCE = 13
-
 _ACKS = frozenset({ACKS_ALL, 0, 1})
-
-_INLINE_BYTES = 2 * 1024 * 1024
-"""Appended without a checkpoint; about a millisecond (benchmarks/log_append.py)."""
 
 _INLINE_RECORDS = 1000
 """Looked at without a checkpoint for their keys; about a millisecond."""
-_SMALL_BYTES = 7 * _INLINE_RECORDS
-"""A batch that is not compressed has no more records than that in so many bytes."""
-_ATTRIBUTES_AT = 22
-"""Of their two bytes the one that has all bits."""
 _COUNT = struct.Struct(">i")
 _COUNT_AT = 57
-_COMPRESSION_MASK = 0x07
-_TRANSACTIONAL_BIT = 0x10
-_LOOKED_AT_BITS = _COMPRESSION_MASK | _TRANSACTIONAL_BIT
 _NO_RECORDS = memoryview(b"")
 
 TopicData = ProduceRequest.TopicProduceData
@@ -85,19 +85,35 @@ _Begun = tuple["str | None", list[PartitionResponse]]
 
 def register(apis: KafkaApis) -> None:
     """Serve this family."""
-    apis.add(produce, key=ProduceRequest.API_KEY, error_response=_produce_error)
+    apis.add(
+        produce,
+        key=ProduceRequest.API_KEY,
+        error_response=_produce_error,
+        shortcut=ProduceShortcut(_go_on),
+    )
 
 
 def produce(ctx: RequestContext, request: ProduceRequest) -> Answer | Awaitable[Answer]:
     """Append to partitions, each for itself."""
     production = _Production(ctx, request)
-    if len(ctx.request.payload) > _INLINE_BYTES:
+    if len(ctx.request.payload) > INLINE_BYTES:
         return _append_slowly(production)
     for topic in request.topic_data:
         name, answers = production.begin(topic)
         for data in topic.partition_data:
             if production.append(answers, name, data) is not None:
                 return _append_slowly(production)
+    return _wait(production) if production.unfinished else production.answer()
+
+
+def _go_on(
+    partition: Partition, outcome: Outcome, ctx: RequestContext, request: ProduceRequest
+) -> Answer | Awaitable[Answer]:
+    """Answer a request for one partition to which the append is done; see ``produce_again``."""
+    production = _Production(ctx, request)
+    (topic,) = request.topic_data
+    _, answers = production.begin(topic)
+    answers.append(production.answer_to(partition, outcome))
     return _wait(production) if production.unfinished else production.answer()
 
 
@@ -174,7 +190,7 @@ def _key_check(partition: Partition, records: memoryview) -> _KeyCheck | None:
     if len(records) < HEADER_BYTES or not partition.log.config.compact:
         return None
     # What a compressed batch comes to is not known before; a few bytes may be many.
-    if not records[_ATTRIBUTES_AT] & _COMPRESSION_MASK:
+    if not records[ATTRIBUTES_AT] & COMPRESSION_MASK:
         (count,) = _COUNT.unpack_from(records, _COUNT_AT)
         if count <= _INLINE_RECORDS:
             return None
@@ -211,7 +227,7 @@ class _Production:
         return self._name(topic), self.response.responses[number].partition_responses
 
     def _name(self, topic: TopicData) -> str | None:
-        if self.ctx.request.api_version < _TOPIC_IDS_SINCE:
+        if self.ctx.request.api_version < TOPIC_IDS_SINCE:
             return topic.name
         known = self.ctx.broker.metadata.get_topic_by_id(topic.topic_id)
         return None if known is None else known.name
@@ -242,7 +258,7 @@ class _Production:
             if name is None or name in INTERNAL_TOPICS:
                 name = self._checked_name(name)
             partition = self.ctx.broker.replicas.partition_or_raise(name, data.index)
-            is_plain = size < HEADER_BYTES or not records[_ATTRIBUTES_AT] & _LOOKED_AT_BITS
+            is_plain = size < HEADER_BYTES or not records[ATTRIBUTES_AT] & LOOKED_AT_BITS
             if not is_plain:
                 self._check_attributes(records)
             if acks not in _ACKS:
@@ -251,26 +267,47 @@ class _Production:
                 )
             if check is not None:
                 check.raise_failure()
-            elif size > _SMALL_BYTES or not is_plain:
+            elif size > SMALL_BYTES or not is_plain:
                 check = _key_check(partition, records)
                 if check is not None:
                     return check
             info = partition.append_records(records, required_acks=acks, has_keys=check is not None)
         except (KafkaError, StorageError) as error:
-            answer = PartitionResponse(index=data.index, base_offset=-1)
-            self._refuse(answer, error, name)
+            answers.append(self._refusal(error, name, data.index))
         else:
-            answer = PartitionResponse(
-                index=data.index,
-                base_offset=info.first_offset,
-                log_append_time_ms=info.log_append_time_ms,
-                log_start_offset=info.log_start_offset,
-            )
-            end_offset = info.last_offset + 1
-            if acks and not partition.may_acknowledge(end_offset, required_acks=acks):
-                self.unfinished.append(_Unfinished(partition, end_offset, answer))
-        answers.append(answer)
+            answers.append(self._success(info, partition))
         return None
+
+    def answer_to(self, partition: Partition, outcome: Outcome) -> PartitionResponse:
+        """The answer for a partition to which the append is done.
+
+        Raises:
+            Exception: ``outcome`` is one that no answer tells.
+        """
+        if isinstance(outcome, LogAppendInfo):
+            return self._success(outcome, partition)
+        if isinstance(outcome, KafkaError | StorageError):
+            return self._refusal(outcome, partition.topic, partition.index)
+        raise outcome
+
+    def _success(self, info: LogAppendInfo, partition: Partition) -> PartitionResponse:
+        answer = PartitionResponse(
+            index=partition.index,
+            base_offset=info.first_offset,
+            log_append_time_ms=info.log_append_time_ms,
+            log_start_offset=info.log_start_offset,
+        )
+        acks, end_offset = self.request.acks, info.last_offset + 1
+        if acks and not partition.may_acknowledge(end_offset, required_acks=acks):
+            self.unfinished.append(_Unfinished(partition, end_offset, answer))
+        return answer
+
+    def _refusal(
+        self, error: KafkaError | StorageError, name: str | None, index: int
+    ) -> PartitionResponse:
+        answer = PartitionResponse(index=index, base_offset=-1)
+        self._refuse(answer, error, name)
+        return answer
 
     def _checked_name(self, name: str | None) -> str:
         if name is None:
@@ -286,13 +323,13 @@ class _Production:
             attributes = parse_header(records).attributes
         except CorruptRecordError:
             return  # the log refuses it, and says why
-        if attributes & _TRANSACTIONAL_BIT:
+        if attributes & TRANSACTIONAL_BIT:
             raise KafkaError(ErrorCode.INVALID_TXN_STATE, "transactions are not served here")
-        codec = attributes & _COMPRESSION_MASK
-        if self.ctx.request.api_version < _ZSTD_SINCE and codec == Compression.ZSTD:
+        codec = attributes & COMPRESSION_MASK
+        if self.ctx.request.api_version < ZSTD_SINCE and codec == Compression.ZSTD:
             raise KafkaError(
                 ErrorCode.UNSUPPORTED_COMPRESSION_TYPE,
-                f"zstd needs Produce version {_ZSTD_SINCE}",
+                f"zstd needs Produce version {ZSTD_SINCE}",
             )
 
     def _refuse(

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
 
 import attrs
 
@@ -37,6 +37,11 @@ from trio_kafka_net.protocol.messages.api_versions import ApiVersionsResponse
 from .context import RequestContext
 from .kept_answers import KeptAnswers, VersionOf
 
+if TYPE_CHECKING:
+    from trio_kafka_net.broker.local_broker import LocalBroker
+
+    from .dispatch import KafkaRequest
+
 Answer = Any
 """What a handler returns: a message, a ``Send``, or ``NO_RESPONSE``."""
 
@@ -48,6 +53,24 @@ Interceptor = Callable[[RequestContext, Any, Handler], "Answer | Awaitable[Answe
 
 ErrorResponse = Callable[[Any, ErrorCode, "str | None"], Message]
 """Makes the error response to a request of an API that has no top-level error code."""
+
+
+class Shortcut(Protocol):
+    """A way past decoder, handler and encoder, for requests that a client has sent before."""
+
+    def learn(self, request: KafkaRequest) -> None:
+        """Look at a request that went the long way; it is decoded, and not handled yet."""
+        ...
+
+    def take(self, request: KafkaRequest, broker: LocalBroker) -> bytes | Handler | None:
+        """Do what a request asks for without decoding it.
+
+        Returns:
+            The frame of the answer, which tells success and nothing else; or what is to be called
+            in place of the handler, part of the work being done; or None, nothing being done.
+        """
+        ...
+
 
 CONTROLLER_APIS = frozenset(
     {
@@ -101,6 +124,8 @@ class Api:
     error_response: ErrorResponse
     kept: KeptAnswers | None = None
     """Answers that may be given again; None if none may."""
+    shortcut: Shortcut | None = None
+    """Past the handler; None if it has to see every request."""
     advertised: ApiVersionsResponse.ApiVersion = attrs.field(init=False)
     """What ApiVersions says of it."""
     _decoders: dict[int, Decoder[Message]] = attrs.field(factory=dict)
@@ -143,6 +168,7 @@ class _Registration:
     """Last version that is served without asking for unstable ones."""
     error_response: ErrorResponse | None
     kept_version: VersionOf | None
+    shortcut: Shortcut | None
 
 
 class KafkaApis:
@@ -174,6 +200,7 @@ class KafkaApis:
         versions: tuple[int, int] | None = None,
         error_response: ErrorResponse | None = None,
         kept_version: VersionOf | None = None,
+        shortcut: Shortcut | None = None,
         replace: bool = False,
     ) -> None:
         """Serve an API with ``function``.
@@ -187,6 +214,7 @@ class KafkaApis:
                 has no top-level error code; without it, a replaced handler's stays.
             kept_version: of what answers are made of, if ``function`` lets them be given again
                 (``RequestContext.keep_answer``).
+            shortcut: does what ``function`` does for requests that it knows already.
             replace: whether to take the place of a handler registered before.
 
         Raises:
@@ -207,7 +235,7 @@ class KafkaApis:
         if replaced is not None and error_response is None:
             error_response = replaced.error_response
         self._registrations[key] = _Registration(
-            function, versions, stable, error_response, kept_version
+            function, versions, stable, error_response, kept_version, shortcut
         )
 
     def handler(
@@ -279,6 +307,7 @@ class KafkaApis:
             function=function,
             error_response=registration.error_response or _top_level_error(response_class(key)),
             kept=None if kept_version is None else KeptAnswers(kept_version),
+            shortcut=None if interceptors else registration.shortcut,
         )
 
 

@@ -343,3 +343,15 @@ class BytesSend(Send):
             pieces[0] = memoryview(data)[sent:]
             return False
         return super().write_to(transport)
+
+
+class FrameSend(BytesSend):
+    """A frame in one buffer, its size in front already."""
+
+    __slots__ = ()
+
+    def __init__(self, frame: bytes) -> None:
+        """Send ``frame`` as it is."""
+        self.size = len(frame)
+        self.file_bytes = 0
+        self._pieces = [frame]
