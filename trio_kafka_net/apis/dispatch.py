@@ -196,7 +196,9 @@ class ApiDispatcher:
         """Whether nobody wants to see, or change, what is asked and answered."""
         return not self._quotas.is_enforced and not _request_log.isEnabledFor(logging.DEBUG)
 
-    def _handle_message(self, request: KafkaRequest, function: Handler) -> Awaitable[None] | None:
+    def _handle_message(
+        self, request: KafkaRequest, function: Handler
+    ) -> Awaitable[None] | SetAside | None:
         api = request.api
         try:
             message = api.decoder(request.api_version)(
