@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trio_kafka_net.broker.log.unified_log import LogAppendInfo
 from trio_kafka_net.broker.metadata_cache import INTERNAL_TOPICS
 from trio_kafka_net.broker.partition import ACKS_ALL, Partition
-from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.errors import KafkaError, StorageError
 from trio_kafka_net.protocol.codec import encode
 from trio_kafka_net.protocol.headers import encode_response
 from trio_kafka_net.protocol.messages.produce import ProduceRequest, ProduceResponse
@@ -251,6 +251,9 @@ class ProduceShortcut:
             info = partition.append_records(records, required_acks=habit.acks)
             if partition.may_acknowledge(info.last_offset + 1, required_acks=habit.acks):
                 return habit.answer(request.correlation_id, index, info)
+        except (KafkaError, StorageError) as error:
+            # Whoever gets it is in its traceback: the two would keep each other, and the request.
+            return partial(self._go_on, partition, error.with_traceback(None))
         except Exception as error:
             return partial(self._go_on, partition, error)
         return partial(self._go_on, partition, info)
