@@ -121,7 +121,7 @@ class DelayedFetch(DelayedAnswer):
         return self.answer() if self.is_enough or self.is_due else None
 
     def end(self) -> None:
-        """Wait for nothing, and keep no file open: a deadline may remember this for long."""
+        """Wait for nothing, and keep no file open."""
         self.ctx.broker.replicas.purgatory.discard(self)
         self.found = []
 
