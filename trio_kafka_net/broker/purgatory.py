@@ -17,8 +17,8 @@ Kafka. That is for what waits by the thousand. Looking and adding happen without
 between, so nothing is missed here either. The purgatory knows the deadlines of all operations, and
 one task tells each when its own has come; deadlines of operations that left earlier stay in that
 heap until they outnumber the others, but they are numbers: of the operation, and of the request
-behind it, nothing is kept. Being told must be cheap (an operation queues its request): a single append
-may tell thousands.
+behind it, nothing is kept. Being told must be cheap (an operation queues its request): a single
+append may tell thousands.
 
 Source: Kafka ``DelayedOperationPurgatory`` and ``DelayedOperation`` (4.0), for roles and keys.
 """
