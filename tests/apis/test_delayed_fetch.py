@@ -468,3 +468,28 @@ def test_an_interceptor_awaits_the_answer(ending):
         assert bench.is_at_rest()
 
     run(script, apis=apis)
+
+
+# -- what a Fetch holds while it waits ------------------------------------------------------------
+
+
+def test_a_fetch_that_waits_holds_no_memory_of_requests():
+    """Or consumers that wait could keep the Produce from being read that they wait for."""
+
+    async def script(bench, clock):
+        released = []
+        peer, request = bench.ask(a_fetch("t", min_bytes=1, max_wait_ms=60_000))
+        request.hold_memory(SimpleNamespace(release=released.append), 7)
+        size = len(request.payload)
+        await wait_all_tasks_blocked()
+
+        assert (peer.answers, released) == ([], [7])
+        assert (len(request.payload), request.payload_bytes) == (0, size)
+
+        bench.append(0)
+        await wait_all_tasks_blocked()
+        assert summary(*peer.answers) == [(0, SIZE)]
+        assert released == [7]
+        assert bench.is_at_rest()
+
+    run(script)

@@ -108,6 +108,8 @@ class DelayedFetch(DelayedAnswer):
         keys = [partition.key for partition, _, _ in self.found if partition is not None]
         deadline = trio.current_time() + self._request.max_wait_ms / 1000
         self.ctx.broker.replicas.purgatory.add(self, keys, deadline)
+        # Consumers that wait must not keep the record away that they wait for.
+        self.ctx.request.forget_payload()
 
     def look(self) -> FetchResponse | None:
         """Read again if something moved; the answer if that is enough, or the time is over.
