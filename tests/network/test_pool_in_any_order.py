@@ -28,9 +28,9 @@ KINDS = ["at once", "waits", "answers, then waits", "parks", "aside", "calls", "
 class ScriptedTurn(Turn):
     """Turns that are over, or rests, as the script says; usual ones when it is at its end."""
 
-    def __init__(self, script: list[str]) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.script = script
+        self.script: list[str] = []
 
     def after_io_wait(self, timeout: float) -> None:
         self.number += 1
@@ -169,17 +169,19 @@ async def act(plane: Plane, kind: str, *details) -> None:
 
 @settings(max_examples=150)
 @given(
-    script=st.lists(actions, max_size=30),
+    script=st.lists(actions, min_size=3, max_size=30),
     size=st.integers(1, 3),
     turns=st.lists(st.sampled_from(["usual", "over", "rest"]), max_size=30),
 )
 def test_whatever_comes_each_is_handled_and_ended_once(script, size, turns):
-    turn = ScriptedTurn(turns)
+    turn = ScriptedTurn()
 
     async def main() -> None:
         plane = Plane(size, turn)
         async with trio.open_nursery() as nursery:
             await nursery.start(plane.pool.run)
+            await wait_all_tasks_blocked()
+            turn.script += turns
             for action in script:
                 await act(plane, *action)
             await act(plane, "settle")
