@@ -246,6 +246,8 @@ class Processor(Responder):
     def _adopt(self, connection: Connection) -> None:
         """Take over a connection that another Processor had."""
         connection.processor = self
+        # It may have the descriptor of one that is among these; what still holds is reported again.
+        self._unserved = []
         self._set.add(connection, trio.current_time())
         if connection.receive.awaits_memory:
             self._set.await_memory(connection, self._retry_with_memory)
