@@ -59,7 +59,7 @@ class Watch:
         """Begin without a notification."""
         self._event = trio.Event()
 
-    def notify(self) -> None:
+    def notify(self, key: Hashable) -> None:
         """Make the current ``wait``, or the next one, return."""
         self._event.set()
 
@@ -88,8 +88,8 @@ class DelayedOperation:
     _keys: Sequence[Hashable]
     _number: int
 
-    def notify(self) -> None:
-        """One of its keys has moved."""
+    def notify(self, key: Hashable) -> None:
+        """One of its keys has moved: ``key``."""
         self.is_told = True
         self.wake()
 
@@ -166,7 +166,7 @@ class Purgatory:
         watches = self._watches.get(key)
         if watches is not None:
             for watch in watches:
-                watch.notify()
+                watch.notify(key)
 
     def end_waits(self) -> None:
         """Have no operation wait any longer, from now on."""
