@@ -100,7 +100,8 @@ class Request:
         """A request with a whole ``payload``; ``connection`` gets the answer."""
         self.connection = connection
         self.payload = payload
-        """The frame without its size; a view of memory that is this request's own."""
+        """The frame without its size, a view of memory that is this request's own; empty when it is
+        forgotten."""
         self.payload_bytes = len(payload)
         """Its length, also when it is forgotten."""
         self.pool: MemoryPool | None = None
