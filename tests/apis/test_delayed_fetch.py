@@ -14,6 +14,7 @@ import trio
 from hypothesis import given, settings
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from trio_kafka_net.apis import fetch as fetch_api
 from trio_kafka_net.apis.dispatch import ApiDispatcher
 from trio_kafka_net.apis.registry import KafkaApis
 from trio_kafka_net.broker_server import open_broker
@@ -468,3 +469,53 @@ def test_an_interceptor_awaits_the_answer(ending):
         assert bench.is_at_rest()
 
     run(script, apis=apis)
+
+
+# -- what a Fetch holds while it waits ------------------------------------------------------------
+
+
+def test_a_fetch_that_waits_holds_no_memory_of_requests():
+    """Or consumers that wait could keep the Produce from being read that they wait for."""
+
+    async def script(bench, clock):
+        released = []
+        peer, request = bench.ask(a_fetch("t", min_bytes=1, max_wait_ms=60_000))
+        request.hold_memory(SimpleNamespace(release=released.append), 7)
+        size = len(request.payload)
+        await wait_all_tasks_blocked()
+
+        assert (peer.answers, released) == ([], [7])
+        assert (len(request.payload), request.payload_bytes) == (0, size)
+
+        bench.append(0)
+        await wait_all_tasks_blocked()
+        assert summary(*peer.answers) == [(0, SIZE)]
+        assert released == [7]
+        assert bench.is_at_rest()
+
+    run(script)
+
+
+def test_what_moves_is_looked_at_and_not_all_that_was_asked_for(monkeypatch):
+    """A request of 49,000 partitions, or of one as often, would make each append take 16 ms."""
+    looked_at = []
+    readable = fetch_api._End.readable_bytes
+    monkeypatch.setattr(
+        fetch_api._End, "readable_bytes", lambda end: looked_at.append(end) or readable(end)
+    )
+
+    async def script(bench, clock):
+        asked = [("t", {"partition": index}) for index in [0] * 100 + [1, 2]]
+        peer, _ = bench.ask(a_fetch(*asked, min_bytes=4 * SIZE, max_wait_ms=60_000))
+        await wait_all_tasks_blocked()
+        looks = []
+        for index in (0, 1, 1, 2):
+            looked_at.clear()
+            bench.append(index)
+            await wait_all_tasks_blocked()
+            looks.append(len(looked_at))
+        assert looks == [PARTITIONS, 1, 1, 1]
+        (answer,) = peer.answers
+        assert summary(answer)[-2:] == [(0, 2 * SIZE), (0, SIZE)]
+
+    run(script)

@@ -193,6 +193,23 @@ async def test_who_waits_holds_no_handler(open_lab):
     assert (await state_of(lab))[0] == "PreparingRebalance"
 
 
+@pytest.mark.parametrize("waits_for", ["join", "sync"])
+async def test_who_waits_holds_no_memory_of_requests(lab, waits_for):
+    """Or a few could keep the request from being read that they wait for."""
+    a, b = await lab.connect(), await lab.connect()
+    first = await join_alone(a)
+    second = (await b.request(a_join(), 9)).member_id
+    await b.send_request(a_join(second), 9)
+    await lab.parked(1, "Rebalance")
+    assert lab.plane().memory_pool.used == 0
+    await a.request(a_join(first), 9)
+    assert (await b.receive_response()).error_code == 0
+    if waits_for == "sync":
+        await b.send_request(a_sync(second, 2), 5)
+        await lab.parked(1, "Rebalance")
+        assert lab.plane().memory_pool.used == 0
+
+
 async def test_a_broker_that_stops_sends_away_who_waits(lab):
     a, b = await lab.connect(), await lab.connect()
     await join_alone(a)

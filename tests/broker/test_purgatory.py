@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
@@ -195,6 +197,17 @@ def test_deadlines_of_operations_that_left_do_not_pile_up(purgatory):
     assert len(purgatory._deadlines) < 100
     purgatory.end_waits()
     assert [operation.woken for operation in kept] == [1] * 10
+
+
+def test_a_deadline_keeps_nothing_of_an_operation_that_left(purgatory):
+    """A client may wait for weeks, by its own word; nothing of what it said shall stay so long."""
+    operation = Operation()
+    gone = weakref.ref(operation)
+    purgatory.add(operation, ["a"], 1_000_000)
+    purgatory.discard(operation)
+    del operation
+
+    assert gone() is None
 
 
 async def test_an_operation_is_due_although_its_neighbours_were_thrown_out(

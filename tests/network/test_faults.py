@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import struct
 
 import pytest
 import trio
@@ -358,3 +360,22 @@ async def test_a_connection_that_no_heir_can_take_is_closed_and_the_others_move(
         except (EOFError, trio.BrokenResourceError):
             answers.append(None)
     assert [None, b"y", b"y", b"y"] == sorted(answers, key=lambda answer: answer or b"")
+
+
+async def test_a_frame_that_the_kernel_has_no_memory_for_costs_its_connection_and_no_count(
+    serve, connect, monkeypatch, caplog
+):
+    """The memory that was not given must not be missing from the pool for ever."""
+
+    def refuse(size: int) -> memoryview:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    server = await serve(lambda request: request.payload, socket_request_max_bytes=4_000_000)
+    client = await connect(server.bound_port())
+    monkeypatch.setattr("trio_kafka_net.network.memory_pool._map", refuse)
+    await client.stream.send_all(struct.pack(">i", 3_000_000) + b"x")
+    assert b"" == await client.wait_closed()
+
+    assert server.data_plane.memory_pool.used == 0
+    assert "Cannot allocate memory" in caplog.text
+    await healthy(server, connect)

@@ -7,6 +7,9 @@ import trio
 import trio.testing
 
 from trio_kafka_net import ConfigError, Request
+from trio_kafka_net.network.connection import DisconnectCause
+from trio_kafka_net.network.framing import Send
+from trio_kafka_net.network.selector import PEER_CLOSED, READABLE
 
 
 def echo(request: Request) -> memoryview:
@@ -167,3 +170,59 @@ async def test_a_connection_that_waits_for_memory_waits_on_in_its_new_processor(
     gate.set()
     for client in clients:
         assert b"900" == await client.receive()
+
+
+async def test_what_was_reported_of_a_descriptor_is_not_said_of_its_next_owner(serve, connect):
+    """A Processor may have seen the end of a peer that it had no time to serve any more; the
+    descriptor is used again, and then comes with a connection of another Processor."""
+    gate = trio.Event()
+
+    async def handler(request: Request) -> bytes:
+        async with server.data_plane.handler_pool.parked(request, "test"):
+            await gate.wait()
+        return b"done"
+
+    server = await serve(handler, num_network_threads=2)
+    clients = [await connect(server.bound_port()) for _ in range(2)]
+    for client in clients:
+        await client.send(b"x")
+    await trio.testing.wait_all_tasks_blocked(0.005)
+    heir, retired = server.data_plane.processors
+    (connection,) = retired.connections
+    heir._unserved = [(connection.fd, READABLE | PEER_CLOSED)]
+    await server.resize_network_threads(1)
+    # Something to do for the heir, which looks at what it left over first.
+    await clients[0].send(b"y")
+    await clients[1].send(b"y")
+    await trio.testing.wait_all_tasks_blocked(0.005)
+    assert not connection.peer_gone
+    gate.set()
+    for client in clients:
+        assert b"done" == await client.receive()
+
+
+async def test_a_failure_to_answer_moves_with_its_connection(serve, connect, caplog):
+    """The answer failed, and before its Processor could close the connection, it was retired."""
+
+    class BrokenSend(Send):
+        def write_to(self, transport) -> bool:
+            raise ValueError("a bug in a Send")
+
+    async def handler(request: Request) -> Send:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    server = await serve(handler, num_network_threads=2)
+    clients = [await connect(server.bound_port()) for _ in range(2)]
+    for client in clients:
+        await client.send(b"x")
+    await trio.testing.wait_all_tasks_blocked(0.005)
+    heir, retired = server.data_plane.processors
+    (connection,) = retired.connections
+    # What ``retire`` does, but that the answer comes before anybody notices.
+    retired._heirs = [heir]
+    retired._running.cancel()
+    connection.request.respond(BrokenSend([b""]))
+    await trio.testing.wait_all_tasks_blocked(0.005)
+    assert DisconnectCause.UNEXPECTED is connection.cause
+    assert "a bug in a Send" in caplog.text

@@ -115,6 +115,48 @@ async def test_a_late_call_does_nothing(waiting):
     assert waiting.looks[request] == 1
     assert len(responses) == 1
     assert waiting.finished == {request: 1}
+    assert waiting.asides[request] is aside, "its handler was not run again"
+    assert parked(waiting) == {}
+
+
+async def test_a_call_in_the_middle_of_the_answer_does_nothing(waiting):
+    """As when what is looked at closes the connection: the request is over, and not run again."""
+    request, responses = waiting.put()
+    await wait_all_tasks_blocked()
+    aside = waiting.asides[request]
+
+    def resume():
+        aside.call()
+        request.respond(BytesSend(b"ok"))
+        return True
+
+    aside.resume = resume
+    aside.call()
+    await wait_all_tasks_blocked()
+
+    assert waiting.asides[request] is aside
+    assert parked(waiting) == {}
+    assert len(responses) == 1
+
+
+async def test_a_call_in_the_middle_of_a_look_is_not_lost(waiting):
+    request, _ = waiting.put()
+    await wait_all_tasks_blocked()
+    aside = waiting.asides[request]
+    looks = []
+
+    def resume():
+        looks.append(aside)
+        if len(looks) == 1:
+            aside.call()
+        return False
+
+    aside.resume = resume
+    aside.call()
+    await wait_all_tasks_blocked()
+
+    assert len(looks) == 2
+    assert parked(waiting) == {"Fetch": 1}
 
 
 @pytest.mark.parametrize("gone_before", [True, False])

@@ -258,3 +258,31 @@ async def test_a_throttled_connection_does_not_keep_a_stop_waiting(nursery, conn
     await server.stop()
     for client in clients:
         assert b"" == await client.wait_closed()
+
+
+async def test_what_waits_for_memory_is_not_read_after_the_stop(nursery, serve, dial):
+    """What is read and forgotten is the front of a frame; its rest must not pass for a request."""
+    handled: list[Request] = []
+
+    async def handle(request: Request) -> bytes:
+        handled.append(request)
+        await trio.sleep_forever()
+        raise AssertionError
+
+    server = await serve(handle, queued_max_request_bytes=100)
+    first, second = dial(server.bound_port()), dial(server.bound_port())
+    first.ask(b"x" * 100)
+    await trio.testing.wait_all_tasks_blocked()
+    second.socket.send(struct.pack(">i", 10) + b"y" * 5)
+    await trio.testing.wait_all_tasks_blocked()
+    assert server.data_plane.memory_pool.waiting == 1
+    nursery.start_soon(server.stop)
+    await trio.testing.wait_all_tasks_blocked()
+
+    second.socket.send(b"a request.")
+    handled[0].release_memory()
+    await trio.testing.wait_all_tasks_blocked()
+
+    assert len(handled) == 1
+    assert server.data_plane.memory_pool.used == 0
+    nursery.cancel_scope.cancel()

@@ -5,7 +5,8 @@ sets its request aside, and looks again whenever it is told to. Whoever wants th
 interceptor or a handler that calls another one, awaits it like any other; then it is a task that
 waits, parked.
 
-An answer may be in one purgatory while it waits, or be told by anybody else.
+An answer may be in one purgatory while it waits, or be told by anybody else. If its message has no
+view of the request's frame, it should forget that frame when it begins to wait.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ Version notes:
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import trio
@@ -84,7 +85,16 @@ class DelayedFetch(DelayedAnswer):
     Source: Kafka ``ReplicaManager.fetchMessages`` and ``DelayedFetch`` (4.0).
     """
 
-    __slots__ = ("_bytes_left", "_bytes_read", "_ends", "_request", "found", "is_enough")
+    __slots__ = (
+        "_bytes_left",
+        "_bytes_read",
+        "_ends",
+        "_moved",
+        "_readable",
+        "_request",
+        "found",
+        "is_enough",
+    )
 
     reason = "Fetch"
 
@@ -97,7 +107,11 @@ class DelayedFetch(DelayedAnswer):
         self.found: list[_Found] = []
         """What the last look found, partition by partition."""
         self._bytes_left = self._bytes_read = 0
-        self._ends: list[_End] | None = None
+        # {key of a partition: where it ended}, if that may save another look; once for each, as in
+        # Kafka, however often it is asked for
+        self._ends: dict[Hashable, _End] | None = None
+        self._moved: set[Hashable] = set()  # those among them that have moved since
+        self._readable = 0
 
     # -- waiting ------------------------------------------------------------------------------
 
@@ -108,6 +122,8 @@ class DelayedFetch(DelayedAnswer):
         keys = [partition.key for partition, _, _ in self.found if partition is not None]
         deadline = trio.current_time() + self._request.max_wait_ms / 1000
         self.ctx.broker.replicas.purgatory.add(self, keys, deadline)
+        # Consumers that wait must not keep the record away that they wait for.
+        self.ctx.request.forget_payload()
 
     def look(self) -> FetchResponse | None:
         """Read again if something moved; the answer if that is enough, or the time is over.
@@ -120,8 +136,14 @@ class DelayedFetch(DelayedAnswer):
             self._note_ends()
         return self.answer() if self.is_enough or self.is_due else None
 
+    def notify(self, key: Hashable) -> None:
+        """A partition has moved: the only one to look at, though there may be thousands."""
+        if self._ends is not None:
+            self._moved.add(key)
+        super().notify(key)
+
     def end(self) -> None:
-        """Wait for nothing, and keep no file open: a deadline may remember this for long."""
+        """Wait for nothing, and keep no file open."""
         self.ctx.broker.replicas.purgatory.discard(self)
         self.found = []
 
@@ -129,24 +151,28 @@ class DelayedFetch(DelayedAnswer):
         """Remember where each partition ended, if that may save another look."""
         if self._request.min_bytes > 1 and not self.is_enough:
             found = iter(self.found)
-            self._ends = [
-                _End(partition, asked, region)
+            self._ends = {
+                partition.key: _End(partition, asked, region)
                 for topic in self._request.topics
                 for asked, (partition, region, _) in zip(topic.partitions, found, strict=False)
                 if partition is not None
-            ]
+            }
+            self._readable = 0
+            self._moved = set(self._ends)
 
     def _may_be_enough(self) -> bool:
         """Whether another look may find enough, as far as can be said without reading."""
         if self._ends is None:
             return True
-        total = 0
-        for end in self._ends:
+        for key in self._moved:
+            end = self._ends[key]
             readable = end.readable_bytes()
             if readable is None:
                 return True
-            total += readable
-        return total >= min(self._request.min_bytes, self._bytes_read + self._bytes_left)
+            self._readable += readable - end.counted
+            end.counted = readable
+        self._moved.clear()
+        return self._readable >= min(self._request.min_bytes, self._bytes_read + self._bytes_left)
 
     # -- looking ------------------------------------------------------------------------------
 
@@ -300,7 +326,15 @@ class _End:
     Source: Kafka ``DelayedFetch.tryComplete`` (4.0).
     """
 
-    __slots__ = ("_active_base_offset", "_asked", "_epoch", "_log", "_partition", "_start")
+    __slots__ = (
+        "_active_base_offset",
+        "_asked",
+        "_epoch",
+        "_log",
+        "_partition",
+        "_start",
+        "counted",
+    )
 
     def __init__(
         self, partition: Partition, asked: FetchRequest.Partition, region: FileRegion | None
@@ -311,6 +345,8 @@ class _End:
         self._log = log = partition.log
         self._active_base_offset = log.active_base_offset
         self._start = log.active_size if region is None else region.position
+        self.counted = 0
+        """What was there of it when that was last asked."""
 
     def readable_bytes(self) -> int | None:
         """How many bytes a read may find; None if only a read can tell, or tells something else."""

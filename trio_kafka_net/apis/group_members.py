@@ -114,8 +114,9 @@ def _protocols(asked: list[JoinGroupRequest.Protocol]) -> dict[str, bytes]:
         return {}
     protocols: dict[str, bytes] = {}
     for each in asked:
-        # A copy: it stays longer than the request's memory.
-        protocols.setdefault(each.name, bytes(each.metadata))
+        # A copy, in the request as well: both stay longer than the memory of its frame.
+        each.metadata = bytes(each.metadata)
+        protocols.setdefault(each.name, each.metadata)
     return protocols
 
 
@@ -149,12 +150,15 @@ def sync_group(
     names = (request.protocol_type, request.protocol_name)
     if ctx.api_version >= _PROTOCOL_MANDATORY_SINCE and None in names:
         return SyncGroupResponse(error_code=ErrorCode.INCONSISTENT_GROUP_PROTOCOL)
+    assignments: dict[str, bytes] = {}
+    for each in request.assignments:
+        each.assignment = assignments[each.member_id] = bytes(each.assignment)
     answer = ctx.broker.groups.sync(
         request.group_id,
         request.member_id,
         request.group_instance_id,
         request.generation_id,
-        {each.member_id: bytes(each.assignment) for each in request.assignments},
+        assignments,
         protocol_type=request.protocol_type,
         protocol_name=request.protocol_name,
     )
@@ -185,6 +189,8 @@ async def _answer_later(
     pending: PendingAnswer[Result],
     respond: Callable[[RequestContext, Result], Response],
 ) -> Response:
+    # Who waits for members must not keep their requests from being read.
+    ctx.request.forget_payload()
     async with ctx.parked("Rebalance"):
         try:
             await pending.wait()

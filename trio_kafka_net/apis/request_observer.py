@@ -105,7 +105,7 @@ class RequestObserver:
         rows = served.rows
         if served.names_of is not None and request.message is not None:
             rows = self._rows_by_names(request, served, served.names_of(request.message))
-        rows.record(request, len(request.payload) - request.body_position)
+        rows.record(request, request.payload_bytes - request.body_position)
         response = request.response
         if response is not None:
             gather = served.gather

@@ -15,9 +15,10 @@ is missed, and any number of notifications between two looks count as one::
 *An operation is added*, which is no task but a record that is told (``DelayedOperation``), as in
 Kafka. That is for what waits by the thousand. Looking and adding happen without a checkpoint in
 between, so nothing is missed here either. The purgatory knows the deadlines of all operations, and
-one task tells each when its own has come; operations that left earlier stay in that heap until they
-outnumber the others. Being told must be cheap (an operation queues its request): a single append
-may tell thousands.
+one task tells each when its own has come; deadlines of operations that left earlier stay in that
+heap until they outnumber the others, but they are numbers: of the operation, and of the request
+behind it, nothing is kept. Being told must be cheap (an operation queues its request): a single
+append may tell thousands.
 
 Source: Kafka ``DelayedOperationPurgatory`` and ``DelayedOperation`` (4.0), for roles and keys.
 """
@@ -58,7 +59,7 @@ class Watch:
         """Begin without a notification."""
         self._event = trio.Event()
 
-    def notify(self) -> None:
+    def notify(self, key: Hashable) -> None:
         """Make the current ``wait``, or the next one, return."""
         self._event.set()
 
@@ -75,7 +76,7 @@ class Watch:
 class DelayedOperation:
     """What waits without a task, between ``Purgatory.add`` and ``discard``."""
 
-    __slots__ = ("_keys", "is_due", "is_told", "wake")
+    __slots__ = ("_keys", "_number", "is_due", "is_told", "wake")
 
     wake: Callable[[], None]
     """Has it look again some time; set by whoever adds it. It must be cheap, must not raise, and is
@@ -85,9 +86,10 @@ class DelayedOperation:
     is_due: bool
     """Whether it shall wait no longer: its time is over, or the broker stops."""
     _keys: Sequence[Hashable]
+    _number: int
 
-    def notify(self) -> None:
-        """One of its keys has moved."""
+    def notify(self, key: Hashable) -> None:
+        """One of its keys has moved: ``key``."""
         self.is_told = True
         self.wake()
 
@@ -104,9 +106,10 @@ class Purgatory:
         # {key: who waits for it, as the keys of a dict, in the order of their arrival}
         self._watches: dict[Hashable, dict[Watch | DelayedOperation, None]] = {}
         self._count = 0
-        self._operations = 0
-        # (deadline, number, operation), the operation perhaps gone already
-        self._deadlines: list[tuple[float, int, DelayedOperation]] = []
+        # {number: operation that waits}, in the order of their arrival
+        self._operations: dict[int, DelayedOperation] = {}
+        # (deadline, number), the operation perhaps gone already
+        self._deadlines: list[tuple[float, int]] = []
         self._numbers = 0
         self._awaited = math.inf
         self._sooner = trio.Event()
@@ -134,14 +137,14 @@ class Purgatory:
         operation._keys = keys
         operation.is_told = operation.is_due = False
         self._enter(operation, keys)
-        self._operations += 1
         if self._is_closed:
             operation.is_due = True
             operation.wake()
-        if len(self._deadlines) > 2 * self._operations + _COMPACT_ABOVE:
+        if len(self._deadlines) > 2 * len(self._operations) + _COMPACT_ABOVE:
             self._compact()
-        self._numbers += 1
-        heappush(self._deadlines, (deadline, self._numbers, operation))
+        self._numbers = operation._number = number = self._numbers + 1
+        self._operations[number] = operation
+        heappush(self._deadlines, (deadline, number))
         if deadline < self._awaited:
             self._awaited = deadline
             self._sooner.set()
@@ -150,7 +153,7 @@ class Purgatory:
         """Tell an operation nothing more; nothing happens if it is not there."""
         keys, operation._keys = operation._keys, ()
         if keys:
-            self._operations -= 1
+            del self._operations[operation._number]
             self._leave(operation, keys)
             # It mostly leads back to the operation, and cycles are work for the garbage collector.
             operation.wake = _nobody
@@ -163,29 +166,32 @@ class Purgatory:
         watches = self._watches.get(key)
         if watches is not None:
             for watch in watches:
-                watch.notify()
+                watch.notify(key)
 
     def end_waits(self) -> None:
         """Have no operation wait any longer, from now on."""
         self._is_closed = True
-        for _, _, operation in self._deadlines:
-            if operation._keys:
-                operation.is_due = True
-                operation.wake()
+        for operation in list(self._operations.values()):
+            operation.is_due = True
+            operation.wake()
 
     async def run(self) -> None:
         """Tell operations when their time is over, until cancelled.
 
         Cancellation: whoever waits goes on waiting.
         """
-        heap = self._deadlines
+        heap, operations = self._deadlines, self._operations
         while True:
             now = trio.current_time()
             told = 0
-            while heap and (not heap[0][2]._keys or heap[0][0] <= now) and told < _EXPIRED_PER_TURN:
-                operation = heappop(heap)[2]
+            while (
+                heap
+                and (heap[0][0] <= now or heap[0][1] not in operations)
+                and told < _EXPIRED_PER_TURN
+            ):
+                operation = operations.get(heappop(heap)[1])
                 told += 1
-                if operation._keys:
+                if operation is not None:
                     operation.is_due = True
                     operation.wake()
             if told == _EXPIRED_PER_TURN:
@@ -207,7 +213,7 @@ class Purgatory:
     def _compact(self) -> None:
         """Forget the deadlines of operations that are gone."""
         heap = self._deadlines
-        heap[:] = [each for each in heap if each[2]._keys]
+        heap[:] = [each for each in heap if each[1] in self._operations]
         heapify(heap)
 
     def _enter(self, watch: Watch | DelayedOperation, keys: Iterable[Hashable]) -> None:

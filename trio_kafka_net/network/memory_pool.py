@@ -103,17 +103,23 @@ class MemoryPool:
         """Writable memory of ``size`` bytes, or None if the pool is used up.
 
         What is in it is not defined; nobody else has a view of it.
+
+        Raises:
+            OSError: the kernel has no such mapping to give; nothing is counted.
+            MemoryError: the same of memory.
         """
         if 0 < self.size <= self.used and size:
             if not self._depleted_since_ns:
                 self._depleted_since_ns = perf_counter_ns()
             return None
+        if size < _REMEMBERED_FROM:
+            memory = memoryview(bytearray(size))
+        elif size < _MMAP_FROM:
+            memory = memoryview(self._buffer_for(size))[:size]
+        else:
+            memory = _map(size)
         self.used += size
-        if size >= _MMAP_FROM:
-            return _map(size)
-        if size >= _REMEMBERED_FROM:
-            return memoryview(self._buffer_for(size))[:size]
-        return memoryview(bytearray(size))
+        return memory
 
     def _buffer_for(self, size: int) -> bytearray:
         """A buffer of ``size`` bytes or somewhat more, of which there is no view."""

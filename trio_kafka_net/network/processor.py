@@ -25,6 +25,7 @@ ends with the turn as before; it does not count the handlers' time as its own.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -57,6 +58,9 @@ ReceiveType = Callable[[int, Allocate], Receive]
 
 NEW_CONNECTIONS = 20
 """Connections that may wait for a Processor; Kafka's constant."""
+
+_OUT_OF_MEMORY = frozenset({errno.ENOMEM, errno.ENOBUFS})
+"""What is no fault of the peer: the kernel has no memory for its frame."""
 
 _READY_PER_PASS = 128
 """Connections looked at between two checkpoints; fewer are served if the turn ends before."""
@@ -242,6 +246,8 @@ class Processor(Responder):
     def _adopt(self, connection: Connection) -> None:
         """Take over a connection that another Processor had."""
         connection.processor = self
+        # It may have the descriptor of one that is among these; what still holds is reported again.
+        self._unserved = []
         self._set.add(connection, trio.current_time())
         if connection.receive.awaits_memory:
             self._set.await_memory(connection, self._retry_with_memory)
@@ -356,8 +362,11 @@ class Processor(Responder):
         except RemoteProtocolError as error:
             self._refuse(connection, error)
             return None
-        except OSError:
-            self._set.close(connection, DisconnectCause.PEER_RESET)
+        except OSError as error:
+            if error.errno in _OUT_OF_MEMORY:
+                self._fail(connection, error)
+            else:
+                self._set.close(connection, DisconnectCause.PEER_RESET)
             return None
         connection.last_active = self._now
         if is_whole:
@@ -402,6 +411,8 @@ class Processor(Responder):
             self._request_channel.put(request)
 
     def _retry_with_memory(self, connection: Connection) -> None:
+        if self._is_draining:
+            return  # what comes now is forgotten, and may be the middle of a frame
         self._now = trio.current_time()
         try:
             self._receive_and_queue(connection)

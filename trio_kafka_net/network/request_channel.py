@@ -58,6 +58,9 @@ OnFinished = Callable[["Request"], None]
 reads the next one, unless a handler goes on after it has answered."""
 
 
+_NO_BYTES = memoryview(b"")
+
+
 class Request:
     """One request, from the last byte of its frame to the last byte of its response.
 
@@ -84,6 +87,7 @@ class Request:
         "parked_scope",
         "parked_time_ns",
         "payload",
+        "payload_bytes",
         "pool",
         "response_bytes",
         "response_complete_time_ns",
@@ -96,7 +100,10 @@ class Request:
         """A request with a whole ``payload``; ``connection`` gets the answer."""
         self.connection = connection
         self.payload = payload
-        """The frame without its size; a view of memory that is this request's own."""
+        """The frame without its size, a view of memory that is this request's own; empty when it is
+        forgotten."""
+        self.payload_bytes = len(payload)
+        """Its length, also when it is forgotten."""
         self.pool: MemoryPool | None = None
         self._pool_bytes = 0
         self._is_with_connection = True
@@ -137,6 +144,14 @@ class Request:
         pool, self.pool = self.pool, None
         if pool is not None:
             pool.release(self._pool_bytes)
+
+    def forget_payload(self) -> None:
+        """Have the frame no longer, because its handler has read it and waits for something else.
+
+        Frames that wait are not what the pool bounds: those whom they wait for need memory, too.
+        """
+        self.payload = _NO_BYTES
+        self.release_memory()
 
     def respond(self, send: Send) -> None:
         """Answer with a frame.
@@ -243,7 +258,7 @@ class Request:
             self.connection.processor.enqueue_response(response)
 
     def __repr__(self) -> str:
-        size = len(self.payload)
+        size = self.payload_bytes
         return f"<{type(self).__name__} of {size} bytes from {self.connection.connection_id}>"
 
 

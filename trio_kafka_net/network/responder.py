@@ -127,8 +127,6 @@ class Responder(ABC):
     def _act_on(self, response: Response) -> None:
         self._queued_responses -= 1
         try:
-            if type(response) is FailedResponse:
-                raise response.error
             self._apply(response, perf_counter_ns())
         except (FatalExitError, MemoryError):
             raise
@@ -156,6 +154,8 @@ class Responder(ABC):
             connection.on(MuteEvent.UNMUTE)
             if not connection.mute_state:
                 self._read_again(connection)
+        elif type(response) is FailedResponse:
+            raise response.error
 
     def _send(self, connection: Connection, send: Send) -> None:
         try:

@@ -33,7 +33,16 @@ Raises ``CloseConnection`` if the client is to be left without an answer."""
 class SetAside:
     """One such request; made by ``RequestHandlerPool.set_aside``."""
 
-    __slots__ = ("_channel", "_counts", "_is_called", "_reason", "_since_ns", "request", "resume")
+    __slots__ = (
+        "_channel",
+        "_counts",
+        "_is_called",
+        "_is_waiting",
+        "_reason",
+        "_since_ns",
+        "request",
+        "resume",
+    )
 
     def __init__(
         self,
@@ -52,25 +61,35 @@ class SetAside:
         self._counts = counts
         self._since_ns = perf_counter_ns()
         self._is_called = False
+        # Not while it is resumed, nor when it is over: nobody would know it again in the queue.
+        self._is_waiting = True
         counts[reason] += 1
 
     def call(self) -> None:
-        """Have a handler resume the request; calls before that happens count as one."""
+        """Have a handler resume the request; calls before that happens count as one.
+
+        One that comes while it is resumed has it resumed again, if it is not over. One that comes
+        later does nothing.
+        """
         if not self._is_called:
             self._is_called = True
-            self._channel.put_back(self.request)
+            if self._is_waiting:
+                self._channel.put_back(self.request)
 
     cancel = call
     """The client went away; the name that a parked request's scope has for it."""
 
     def begin(self) -> None:
         """A handler has taken it: the time until now was spent waiting."""
-        self._is_called = False
+        self._is_called = self._is_waiting = False
         self.request.parked_time_ns += perf_counter_ns() - self._since_ns
 
     def wait_on(self) -> None:
         """It was not time yet."""
         self._since_ns = perf_counter_ns()
+        self._is_waiting = True
+        if self._is_called:
+            self._channel.put_back(self.request)
 
     def end(self) -> None:
         """It is over."""
