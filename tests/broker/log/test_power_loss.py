@@ -277,3 +277,20 @@ def test_what_recovery_cut_off_does_not_come_back(device, clock):
     device.lose_power(0)
 
     assert path.stat().st_size == size
+
+
+def test_what_was_truncated_does_not_come_back_after_the_next_stop(device, clock):
+    storage = Storage(device.path, clock)
+    config = LogConfig(segment_bytes=200)
+    log = storage.open_log(config, is_clean=True)
+    storage.append(log, b"a")
+    size = log.active_size
+    storage.append(log, b"b")
+    log.flush()
+    log.truncate_to(1)
+    storage.append(log, b"c" * 100)  # in a segment of its own, and nobody waits for the device
+    log = storage.open_log(config, recovery_point=log.recovery_point)
+    log.close()
+    device.lose_power(0)
+
+    assert (device.path / "00000000000000000000.log").stat().st_size == size
