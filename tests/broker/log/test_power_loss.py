@@ -231,6 +231,7 @@ def test_a_log_to_which_nothing_happened_is_closed_without_the_device(device, cl
 
     again = storage.open_log(is_clean=True, recovery_point=1)
     again.leader_epochs.assign(5, 1)  # a leadership without an append
+    again.flush()
     again.close()
 
     assert device.syncs == 0

@@ -199,7 +199,9 @@ class LocalLog:
         wanted = self.log_end_offset if up_to is None else up_to
         with self.file_users, self._flushing:
             self.check_online()
-            if self.recovery_point >= wanted and not self.leader_epochs.is_dirty:
+            if self.recovery_point >= wanted and (
+                not self.leader_epochs.is_dirty or self._is_as_found
+            ):
                 return
             try:
                 self._sync()
@@ -228,6 +230,14 @@ class LocalLog:
             sync_directory(self.directory)
         self.recovery_point = min(max(self.recovery_point, end_offset), self.log_end_offset)
 
+    @property
+    def _is_as_found(self) -> bool:
+        """Whether the next start would find what this one found after a clean stop.
+
+        Leader epochs that appended nothing make no difference: a start forgets them.
+        """
+        return self._is_untouched and self.log_end_offset == self._first_end_offset
+
     def close(self) -> None:
         """Complete and flush everything, so that the next ``open`` may be told that it is clean.
 
@@ -239,7 +249,7 @@ class LocalLog:
         Cost: nothing if nothing happened to the log; else some four syncs.
         """
         self.check_online()
-        if not self._is_untouched or self.log_end_offset != self._first_end_offset:
+        if not self._is_as_found:
             try:
                 self._complete()
             except OSError as exc:
