@@ -124,9 +124,7 @@ BATCHES = st.one_of(
         st.integers(1, 2),
         st.integers(1, 2),
     ),
-    st.builds(
-        lambda first, largest: attrs.evolve(PLAIN, times=(first, largest)), TIMES, TIMES
-    ),
+    st.builds(lambda first, largest: attrs.evolve(PLAIN, times=(first, largest)), TIMES, TIMES),
     st.builds(
         Produced,
         sizes=st.lists(st.integers(0, 40), min_size=1, max_size=3),
