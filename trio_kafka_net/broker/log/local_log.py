@@ -298,7 +298,8 @@ class LocalLog:
 
     def _gone_offline(self, exc: OSError) -> LogDirFailedError:
         if self.failure is None:
-            self.failure = exc
+            # Without the frames that it passed: they have the batch, and this stays.
+            self.failure = exc.with_traceback(None)
             logger.error(
                 "%s goes offline at offset %d: %s", self.directory, self.log_end_offset, exc
             )
