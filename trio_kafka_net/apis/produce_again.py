@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trio_kafka_net.broker.log.unified_log import LogAppendInfo
 from trio_kafka_net.broker.metadata_cache import INTERNAL_TOPICS
 from trio_kafka_net.broker.partition import ACKS_ALL, Partition
-from trio_kafka_net.errors import KafkaError, StorageError
+from trio_kafka_net.errors import CloseConnection, FatalExitError, KafkaError, StorageError
 from trio_kafka_net.protocol.codec import encode
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.headers import encode_response
@@ -257,7 +257,7 @@ class ProduceShortcut:
                 return habit.answer(request.correlation_id, index, info)
         except (KafkaError, StorageError) as error:
             return partial(self._go_on, partition, _without_frames(error))
-        except MemoryError:
+        except (CloseConnection, FatalExitError, MemoryError):
             raise
         except Exception:
             log.exception("%r: its append failed", request)
