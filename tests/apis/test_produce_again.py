@@ -16,6 +16,7 @@ from trio_kafka_net.apis.registry import KafkaApis
 from trio_kafka_net.broker.client_quotas import Alteration
 from trio_kafka_net.broker.log.unified_log import LogAppendInfo
 from trio_kafka_net.broker.partition import Partition
+from trio_kafka_net.errors import CloseConnection, FatalExitError
 from trio_kafka_net.metrics import names
 from trio_kafka_net.network.connection import Connection
 from trio_kafka_net.protocol.api_keys import ApiKey
@@ -291,6 +292,21 @@ async def test_a_failure_that_nobody_foresaw_is_told_after_an_append_too(desk, m
     monkeypatch.setattr(Partition, "append_records", fail)
 
     assert answer(await desk.send(frame), 9).error_code == ErrorCode.UNKNOWN_SERVER_ERROR
+
+
+@pytest.mark.parametrize("fatal", [CloseConnection, FatalExitError, MemoryError])
+async def test_what_no_answer_tells_is_raised(desk, monkeypatch, fatal):
+    frame = a_frame(a_produce("t", PLAIN), 9)
+    for _ in range(TIMES):
+        await desk.send(frame)
+
+    def fail(*_, **__):
+        raise fatal("oh")
+
+    monkeypatch.setattr(Partition, "append_records", fail)
+
+    with pytest.raises(fatal):
+        desk.dispatcher.handle(desk.parse(frame))
 
 
 async def test_a_failed_append_is_counted_once(desk):

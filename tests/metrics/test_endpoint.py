@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import socket
+import sys
 
 import attrs
 import h11
@@ -150,6 +151,19 @@ async def test_an_answer_that_failed_does_not_end_the_endpoint(served, observed)
 
 
 # Slow clients; the clock is the test's
+
+
+async def test_a_client_is_closed_if_http_cannot_be_imported(served, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "trio_kafka_net.metrics.http_exchange", None)
+    with trio.fail_after(1):
+        assert await receive_all(served.connect()) == b""
+    assert "serving a client of the metrics endpoint failed" in caplog.text
+
+    monkeypatch.undo()
+    stream = served.connect()
+    await stream.send_all(GET)
+    assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+    await stream.aclose()
 
 
 async def test_a_client_that_says_nothing_is_closed(served, autojump_clock):

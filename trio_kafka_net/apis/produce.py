@@ -279,16 +279,10 @@ class _Production:
         return None
 
     def answer_to(self, partition: Partition, outcome: Outcome) -> PartitionResponse:
-        """The answer for a partition to which the append is done.
-
-        Raises:
-            Exception: ``outcome`` is one that no answer tells.
-        """
+        """The answer for a partition to which the append is done."""
         if isinstance(outcome, LogAppendInfo):
             return self._success(outcome, partition)
-        if isinstance(outcome, KafkaError | StorageError):
-            return self._refusal(outcome, partition.topic, partition.index)
-        raise outcome
+        return self._refusal(outcome, partition.topic, partition.index)
 
     def _success(self, info: LogAppendInfo, partition: Partition) -> PartitionResponse:
         answer = PartitionResponse(

@@ -22,6 +22,7 @@ decoding three. What comes in between costs a comparison.
 
 from __future__ import annotations
 
+import logging
 import struct
 from collections.abc import Callable
 from functools import partial
@@ -30,8 +31,9 @@ from typing import TYPE_CHECKING, Any, Final
 from trio_kafka_net.broker.log.unified_log import LogAppendInfo
 from trio_kafka_net.broker.metadata_cache import INTERNAL_TOPICS
 from trio_kafka_net.broker.partition import ACKS_ALL, Partition
-from trio_kafka_net.errors import KafkaError, StorageError
+from trio_kafka_net.errors import CloseConnection, FatalExitError, KafkaError, StorageError
 from trio_kafka_net.protocol.codec import encode
+from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.headers import encode_response
 from trio_kafka_net.protocol.messages.produce import ProduceRequest, ProduceResponse
 from trio_kafka_net.protocol.primitives import MalformedError, finish_uvarint
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 
     from .dispatch import KafkaRequest
     from .registry import Answer, Handler
+
+log = logging.getLogger(__name__)
 
 INLINE_BYTES: Final = 2 * 1024 * 1024
 """Appended without a checkpoint; about a millisecond (benchmarks/log_append.py)."""
@@ -68,7 +72,7 @@ _LONGEST_HABIT: Final = 512
 _NO_TAGS: Final = 3
 """Zero bytes behind the batch in a flexible version: partition, topic and request have no tags."""
 
-Outcome = LogAppendInfo | Exception
+Outcome = LogAppendInfo | KafkaError | StorageError
 """What became of an append."""
 
 GoOn = Callable[[Partition, Outcome, Any, Any], "Answer"]
@@ -252,11 +256,19 @@ class ProduceShortcut:
             if partition.may_acknowledge(info.last_offset + 1, required_acks=habit.acks):
                 return habit.answer(request.correlation_id, index, info)
         except (KafkaError, StorageError) as error:
-            # Whoever gets it is in its traceback: the two would keep each other, and the request.
-            return partial(self._go_on, partition, error.with_traceback(None))
-        except Exception as error:
-            return partial(self._go_on, partition, error)
+            return partial(self._go_on, partition, _without_frames(error))
+        except (CloseConnection, FatalExitError, MemoryError):
+            raise
+        except Exception:
+            log.exception("%r: its append failed", request)
+            return partial(self._go_on, partition, KafkaError(ErrorCode.UNKNOWN_SERVER_ERROR))
         return partial(self._go_on, partition, info)
+
+
+def _without_frames(error: KafkaError | StorageError) -> KafkaError | StorageError:
+    """An error that may be handed on: it leads to no frame, for those would lead back to it."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _partition_for(

@@ -90,9 +90,10 @@ class MetricsEndpoint:
 
         Cancellation: an answer in progress is cut.
         """
-        from .http_exchange import serve_requests
-
         try:
+            # In here, where a failure is the client's: what is installed may have changed since.
+            from .http_exchange import serve_requests
+
             if self._clients < MAX_CLIENTS:
                 self._clients += 1
                 try:

@@ -23,7 +23,7 @@ from trio_kafka_net.errors import KafkaError, TrioKafkaError
 from trio_kafka_net.protocol.compression import Compression
 from trio_kafka_net.protocol.records import Record, TimestampType, build_batch
 
-CRC_AT, COUNTED_FROM, LAST_DELTA_AT, COUNT_AT = 17, 21, 23, 57
+CRC_AT, COUNTED_FROM, LAST_DELTA_AT, TIMES_AT, COUNT_AT = 17, 21, 23, 27, 57
 FAR_MS = 3_600_000
 
 USUAL_CONFIGS = st.builds(
@@ -68,6 +68,8 @@ class Produced:
     damaged_at: int | None
     """Byte of the header that is something else."""
     leader_epoch: int
+    times: tuple[int, int] | None = None
+    """First and largest timestamp, whatever the records have; the CRC fits."""
 
     def data(self, next_sequence: int = 0) -> bytes:
         records = [
@@ -90,6 +92,9 @@ class Produced:
         if self.claims:
             struct.pack_into(">i", data, LAST_DELTA_AT, self.claims - 1)
             struct.pack_into(">i", data, COUNT_AT, self.claims)
+        if self.times is not None:
+            struct.pack_into(">qq", data, TIMES_AT, *self.times)
+        if self.claims or self.times is not None:
             struct.pack_into(">I", data, CRC_AT, crc32c(data[COUNTED_FROM:]))
         if self.damaged_at is not None:
             data[self.damaged_at] ^= 0x81
@@ -98,6 +103,7 @@ class Produced:
 
 PLAIN = Produced([1], 0, -1, -1, -1, Compression.NONE, False, False, TimestampType(0), 0, None, 0)
 GOING_ON = attrs.evolve(PLAIN, producer_id=1, producer_epoch=0, base_sequence=GOES_ON)
+TIMES = st.sampled_from([-(2**63), -(2**40), -2, -1, 0, START_MS, START_MS + 7, 2**63 - 1])
 RARELY = st.sampled_from([False] * 9 + [True])
 BATCHES = st.one_of(
     st.builds(
@@ -118,6 +124,7 @@ BATCHES = st.one_of(
         st.integers(1, 2),
         st.integers(1, 2),
     ),
+    st.builds(lambda first, largest: attrs.evolve(PLAIN, times=(first, largest)), TIMES, TIMES),
     st.builds(
         Produced,
         sizes=st.lists(st.integers(0, 40), min_size=1, max_size=3),
@@ -245,6 +252,17 @@ def test_the_usual_batch_is_not_from_the_future(storage, clock, distance_ms, acc
         log.append(late, leader_epoch=0)
 
     assert log.log_end_offset == 1 + accepted
+
+
+@pytest.mark.parametrize("buffer", [bytes, bytearray])
+def test_no_time_is_too_early_where_there_is_no_limit(storage, buffer):
+    log = storage.open_log()
+    storage.append(log, b"first")
+    data = attrs.evolve(PLAIN, times=(-(2**63), START_MS)).data()
+
+    log.append(memoryview(buffer(data)), leader_epoch=0)
+
+    assert log.log_end_offset == 2
 
 
 def test_the_usual_way_ends_where_records_span_too_much(storage, clock):

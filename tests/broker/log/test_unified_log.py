@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -607,6 +608,24 @@ def test_full_disk_takes_the_log_offline_and_nothing_half_written_stays(storage,
     again = storage.open_log()
     storage.append(again, b"later")
     assert read_log(again) == [(0, b"acknowledged"), (1, b"later")]
+
+
+@pytest.mark.parametrize("appended_before", [0, 2])
+def test_a_log_that_went_offline_does_not_keep_the_batch(storage, appended_before):
+    class Disk(DiskFull):
+        room = 10_000
+
+    log = storage.open_log(open_file=Disk)
+    for _ in range(appended_before):
+        storage.append(log, b"x")
+    Disk.room = 0
+    data = bytearray(storage.batch(b"last"))
+
+    with contextlib.suppress(LogDirFailedError):
+        log.append(memoryview(data), leader_epoch=0)
+
+    data.append(0)  # not possible as long as there is a view of it
+    assert log.failure is not None
 
 
 def test_short_writes_are_completed(storage, read_log):

@@ -50,13 +50,22 @@ def write_atomically(path: Path, content: bytes) -> None:
     Raises:
         OSError: the old content is still there.
     """
+    replace_file(path, content)
+    sync_directory(path.parent)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Replace a file as a whole; a crash may bring the old one back until its directory is synced.
+
+    Raises:
+        OSError: the old content is still there.
+    """
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:
@@ -94,7 +103,8 @@ def write_offsets(path: Path, offsets: Mapping[TopicPartition, int]) -> None:
     Raises:
         OSError: the old content is still there.
     """
-    _write_lines(path, [f"{topic} {index} {at}" for (topic, index), at in sorted(offsets.items())])
+    lines = [f"{topic} {index} {at}" for (topic, index), at in sorted(offsets.items())]
+    write_atomically(path, _as_lines(lines))
 
 
 def read_offsets(path: Path) -> dict[TopicPartition, int]:
@@ -111,12 +121,12 @@ def read_offsets(path: Path) -> dict[TopicPartition, int]:
 
 
 def write_leader_epochs(path: Path, epochs: Iterable[tuple[int, int]]) -> None:
-    """Write (leader epoch, first offset) pairs, in order.
+    """Write (leader epoch, first offset) pairs, in order; its directory is to be synced.
 
     Raises:
         OSError: the old content is still there.
     """
-    _write_lines(path, [f"{epoch} {offset}" for epoch, offset in epochs])
+    replace_file(path, _as_lines([f"{epoch} {offset}" for epoch, offset in epochs]))
 
 
 def read_leader_epochs(path: Path) -> list[tuple[int, int]]:
@@ -207,9 +217,8 @@ def take_clean_shutdown(data_dir: Path) -> bool:
     return True
 
 
-def _write_lines(path: Path, lines: list[str]) -> None:
-    content = [str(_CHECKPOINT_VERSION), str(len(lines)), *lines, ""]
-    write_atomically(path, "\n".join(content).encode())
+def _as_lines(lines: list[str]) -> bytes:
+    return "\n".join([str(_CHECKPOINT_VERSION), str(len(lines)), *lines, ""]).encode()
 
 
 def _read_lines(path: Path) -> list[str]:

@@ -5,6 +5,10 @@ Here a log is a row of segments: it rolls, it is flushed, it loses its oldest se
 exchanges others for compacted ones, and when a disk fails it goes out of service. What can wait
 (fsync, index files, leader epochs, snapshots) waits for ``flush``, or for the next roll.
 
+A broker has thousands of logs and stops within seconds, so ``close`` waits for the device only
+where it must: a log that nothing happened to since a clean start is as that start found it, and
+would be found so again. In any other, names are synced once, when all of them are there.
+
 Threads: ``flush``, ``close`` and ``delete_segments`` block and belong into a worker thread;
 ``flush`` may run while the event loop appends and reads. The rest belongs to the event loop.
 
@@ -22,8 +26,8 @@ from pathlib import Path
 from trio_kafka_net.broker.log.checkpoints import (
     LEADER_EPOCH_FILE,
     TopicPartition,
+    replace_file,
     sync_directory,
-    write_atomically,
     write_leader_epochs,
 )
 from trio_kafka_net.broker.log.file_users import FileUsers
@@ -71,6 +75,10 @@ class LocalLog:
             segment for segment in loaded.recovered if segment is not self._segments.active
         ]
         self._names_changed = True
+        # Whether the files are those that a clean stop left, or none; but for appends, which move
+        # the end.
+        self._is_untouched = loaded.is_clean and not loaded.recovered
+        self._first_end_offset = loaded.log_end_offset
         self._flushing = threading.Lock()
         self.last_append_ms: int | None = None
         """When somebody last tried to append, ms since the epoch; None since the start."""
@@ -119,7 +127,12 @@ class LocalLog:
         self._segments.active.seal()
         # Not synced: a torn snapshot is recognised, and only costs a longer replay.
         self._snapshot_path().write_bytes(self.producers.to_snapshot())
-        self._unflushed.append(self._segments.roll(self.log_end_offset))
+        sealed = self._segments.roll(self.log_end_offset)
+        self._unflushed.append(sealed)
+        self._note_new_names()
+
+    def _note_new_names(self) -> None:
+        self._is_untouched = False
         self._names_changed = True
 
     # Shrinking
@@ -133,6 +146,7 @@ class LocalLog:
         with self.file_users:
             if self.failure is not None:
                 return  # what is deleted goes with its directory
+            self._is_untouched = False
             # The name of the first segment that stays must not be lost: it says where the log
             # begins.
             sync_directory(self.directory)
@@ -164,6 +178,7 @@ class LocalLog:
 
         Source: Kafka ``LocalLog.replaceSegments`` (4.1).
         """
+        self._note_new_names()
         new = self._loader.new_segment(old[0].base_offset, stage=SWAP_STAGE)
         return new if self._segments.replace(old, new) else None
 
@@ -184,7 +199,9 @@ class LocalLog:
         wanted = self.log_end_offset if up_to is None else up_to
         with self.file_users, self._flushing:
             self.check_online()
-            if self.recovery_point >= wanted and not self.leader_epochs.is_dirty:
+            if self.recovery_point >= wanted and (
+                not self.leader_epochs.is_dirty or self._is_as_found
+            ):
                 return
             try:
                 self._sync()
@@ -194,19 +211,32 @@ class LocalLog:
     def _sync(self) -> None:
         # Read first: what is appended from here on may miss the sync.
         end_offset, active = self.log_end_offset, self._segments.active
-        sealed, self._unflushed = self._unflushed, []
-        for segment in sealed:
+        # One by one: the event loop may add another one at any moment.
+        must_sync_active = active.size > 0
+        while self._unflushed:
+            segment = self._unflushed.pop(0)
             segment.flush()
-        if active.size:
+            if segment is active:
+                must_sync_active = False
+        if must_sync_active:
             active.file.sync()
-        if self._names_changed:
-            self._names_changed = False
-            sync_directory(self.directory)
         if self.leader_epochs.is_dirty:
+            self._names_changed = True
             write_leader_epochs(
                 self.directory / LEADER_EPOCH_FILE, self.leader_epochs.take_entries()
             )
+        if self._names_changed:
+            self._names_changed = False
+            sync_directory(self.directory)
         self.recovery_point = min(max(self.recovery_point, end_offset), self.log_end_offset)
+
+    @property
+    def _is_as_found(self) -> bool:
+        """Whether the next start would find what this one found after a clean stop.
+
+        Leader epochs that appended nothing make no difference: a start forgets them.
+        """
+        return self._is_untouched and self.log_end_offset == self._first_end_offset
 
     def close(self) -> None:
         """Complete and flush everything, so that the next ``open`` may be told that it is clean.
@@ -215,20 +245,26 @@ class LocalLog:
 
         Raises:
             LogDirFailedError: an I/O error, now or before; the log needs recovery.
+
+        Cost: nothing if nothing happened to the log; else some four syncs.
         """
         self.check_online()
-        try:
-            self.producers.expire(self._now_ms())
-            self._segments.active.seal()
-            write_atomically(self._snapshot_path(), self.producers.to_snapshot())
-            self._remove_stray_snapshots()
-            self._unflushed.append(self._segments.active)
-            self._names_changed = True
-            self._sync()
-        except OSError as exc:
-            raise self._gone_offline(exc) from exc
+        if not self._is_as_found:
+            try:
+                self._complete()
+            except OSError as exc:
+                raise self._gone_offline(exc) from exc
         for segment in self._segments:
             segment.release()
+
+    def _complete(self) -> None:
+        self.producers.expire(self._now_ms())
+        self._segments.active.seal()
+        replace_file(self._snapshot_path(), self.producers.to_snapshot())
+        self._remove_stray_snapshots()
+        self._unflushed.append(self._segments.active)
+        self._note_new_names()
+        self._sync()
 
     def abandon(self) -> None:
         """Take the log out of service because its files are about to go.
@@ -262,7 +298,8 @@ class LocalLog:
 
     def _gone_offline(self, exc: OSError) -> LogDirFailedError:
         if self.failure is None:
-            self.failure = exc
+            # Without the frames that it passed: they have the batch, and this stays.
+            self.failure = exc.with_traceback(None)
             logger.error(
                 "%s goes offline at offset %d: %s", self.directory, self.log_end_offset, exc
             )

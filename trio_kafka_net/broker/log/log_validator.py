@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from trio_kafka_net.broker.log.checkpoints import TopicPartition
-from trio_kafka_net.broker.log.log_config import LogConfig
+from trio_kafka_net.broker.log.log_config import INT64_MAX, LogConfig
 from trio_kafka_net.errors import InvalidRecordsError, KafkaError
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.record_codec import NO_TIMESTAMP
@@ -19,7 +19,8 @@ from trio_kafka_net.protocol.records import LOG_APPEND_TIME_BIT, RecordBatch, Ti
 MAX_RECORD_ERRORS = 100
 """Refused records that are named one by one; Kafka names all of them."""
 
-
+INT64_MIN: Final = -(2**63)
+"""No timestamp is earlier."""
 _LOG_APPEND_TIME: Final = TimestampType.LOG_APPEND_TIME
 
 
@@ -53,7 +54,8 @@ def validate_for_log(
         append_time_ms = now_ms
     else:
         largest = now_ms + config.message_timestamp_after_max_ms
-        smallest = now_ms - config.message_timestamp_before_max_ms
+        before_ms = config.message_timestamp_before_max_ms
+        smallest = INT64_MIN if before_ms == INT64_MAX else now_ms - before_ms
         first = batch.base_timestamp
         if (
             batch.attributes & LOG_APPEND_TIME_BIT

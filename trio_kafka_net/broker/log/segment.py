@@ -96,6 +96,8 @@ class LogSegment:
         self._open_file = open_file
         self._file: SegmentFile | None = None
         self._indexes: SegmentIndexes | None = None
+        # Whether the device may have other index files than this.
+        self._must_sync_indexes = False
         # Largest timestamp, _UNREAD as long as nobody asked, and the last offset of its batch.
         self._max_timestamp = _UNREAD
         self._max_timestamp_offset = base_offset
@@ -418,7 +420,7 @@ class LogSegment:
             yield from read_batches(self.file, position, self.size)
 
     def recover(self, on_batch: Callable[[RecordBatch], None]) -> int:
-        """Check every batch, cut off what is not whole, and rebuild the indexes.
+        """Check every batch, cut off what is not whole, and rebuild the indexes; blocks.
 
         Args:
             on_batch: called with every good batch, in order.
@@ -450,9 +452,13 @@ class LogSegment:
         truncated = self.size - valid_bytes
         if truncated:
             self.file.truncate(valid_bytes)
+            # What is good may be before the recovery point: then nobody flushes this segment again.
+            self.file.sync()
             self.size = valid_bytes
         if self._max_timestamp != _UNREAD:
             indexes.time.maybe_append(self._max_timestamp, self._max_timestamp_offset)
+        # Whatever was there: who wrote it last had no time to wait for the device.
+        self._must_sync_indexes = True
         indexes.write()
         return truncated
 
@@ -463,6 +469,7 @@ class LogSegment:
             OSError: a file could not be cut; the log file is cut last.
         """
         position = self.position_of(offset)
+        self._must_sync_indexes = True
         self._loaded_indexes().truncate_to(offset)
         self.file.truncate(position)
         self.size = position
@@ -483,7 +490,11 @@ class LogSegment:
         largest = self.max_timestamp
         if largest.timestamp > NO_TIMESTAMP:
             self._loaded_indexes().time.maybe_append(*largest)
-        self._loaded_indexes().write()
+        self._write_indexes()
+
+    def _write_indexes(self) -> None:
+        if self._loaded_indexes().write():
+            self._must_sync_indexes = True
 
     def flush(self) -> None:
         """Wait until log and indexes are on the device; blocks, for a worker thread.
@@ -495,10 +506,11 @@ class LogSegment:
             return
         was_open = self._file is not None
         try:
-            indexes = self._loaded_indexes()
-            indexes.write()
+            self._write_indexes()
             self.file.sync()
-            indexes.sync()
+            if self._must_sync_indexes:
+                self._must_sync_indexes = False
+                self._loaded_indexes().sync()
         except FileNotFoundError:
             if not self.is_deleted:
                 raise

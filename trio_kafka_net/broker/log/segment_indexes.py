@@ -40,25 +40,29 @@ class _IndexFile:
         """What is in the file is not the index any more."""
         self._written_bytes = 0
 
-    def write(self, index: SparseIndex) -> None:
-        """Bring the file up to date.
+    def write(self, index: SparseIndex) -> bool:
+        """Bring the file up to date; returns whether its content changed.
 
         A flush in a thread and a seal may do this at once: both write the same bytes at the same
         place.
         """
         written = self._written_bytes
         if 0 < written == index.size_in_bytes:
-            return
+            return False
         tail = index.tail(written)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if written else os.O_TRUNC)
-        fd = os.open(self.path, flags, 0o644)
+        has_changed = bool(tail)
+        fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
+            if not written and os.fstat(fd).st_size:  # of an index that was forgotten
+                has_changed = True
+                os.ftruncate(fd, 0)
             while tail:
                 count = os.pwrite(fd, tail, written)
                 tail, written = tail[count:], written + count
         finally:
             os.close(fd)
         self._written_bytes = written
+        return has_changed
 
     def cut(self, index: SparseIndex) -> None:
         """Cut the file off where the index ends now."""
@@ -156,14 +160,17 @@ class SegmentIndexes:
         """Whether the files hold all entries."""
         return self._offset_file.is_written(self.offset) and self._time_file.is_written(self.time)
 
-    def write(self) -> None:
+    def write(self) -> bool:
         """Bring the files up to date, without waiting for the device.
+
+        Returns:
+            Whether there is something to wait for.
 
         Raises:
             OSError: a file could not be written.
         """
-        self._offset_file.write(self.offset)
-        self._time_file.write(self.time)
+        has_changed = self._offset_file.write(self.offset)
+        return self._time_file.write(self.time) or has_changed
 
     def sync(self) -> None:
         """Wait until the files are on the device; blocks, for a worker thread."""

@@ -323,11 +323,12 @@ class UnifiedLog(LocalLog):
             self.log_start_offset = min(self.log_start_offset, self.log_end_offset)
         except OSError as exc:
             raise self._gone_offline(exc) from exc
-        self._names_changed = True
+        self._note_new_names()
         self.first_dirty_offset = min(self.first_dirty_offset, self.log_end_offset)
         self.leader_epochs.truncate_from_end(self.log_end_offset)
         self.high_watermark = min(self.high_watermark, self.log_end_offset)
-        self.recovery_point = min(self.recovery_point, self.log_end_offset)
+        # The device still has what was cut off, and may give it back.
+        self.recovery_point = min(self.recovery_point, self.active_base_offset)
         self._reload_producers()
 
     def _reload_producers(self) -> None:
