@@ -62,7 +62,7 @@ class Plane:
             connection_id="a", processor=processor, peer_gone=False, is_open=True
         )
         item = Request(connection, memoryview(payload))
-        item.hold_memory(SimpleNamespace(release=self.released.append), 7)
+        item.pool, item.pool_bytes = SimpleNamespace(release=self.released.append), 7
         item.start_time_ns = 1
         return item
 

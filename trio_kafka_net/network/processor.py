@@ -390,7 +390,8 @@ class Processor(Responder):
             log.exception("%s: parsing a request failed", connection.connection_id)
             self._set.close(connection, DisconnectCause.UNEXPECTED)
             return None
-        request.hold_memory(self._pool, size)
+        request.pool = self._pool
+        request.pool_bytes = size
         request.start_time_ns = perf_counter_ns()
         connection.request = request
         connection.on_request()

@@ -71,20 +71,20 @@ class Request:
 
     __slots__ = (
         "_held_answer",
-        "_holds_answer",
         "_is_with_connection",
         "_is_with_handlers",
         "_on_finished",
-        "_pool_bytes",
         "connection",
         "dequeue_time_ns",
         "end_time_ns",
+        "holds_answer",
         "is_answered",
         "local_complete_time_ns",
         "parked_scope",
         "parked_time_ns",
         "payload",
         "pool",
+        "pool_bytes",
         "response_bytes",
         "response_complete_time_ns",
         "response_dequeue_time_ns",
@@ -92,17 +92,21 @@ class Request:
         "throttle_time_ms",
     )
 
+    pool_bytes: int
+    """How many bytes are counted there; set if ``pool`` is."""
+
     def __init__(self, connection: Connection, payload: memoryview) -> None:
         """A request with a whole ``payload``; ``connection`` gets the answer."""
         self.connection = connection
         self.payload = payload
         """The frame without its size; a view of memory that is this request's own."""
         self.pool: MemoryPool | None = None
-        self._pool_bytes = 0
+        """Where the payload's bytes are counted, until they are given back."""
         self._is_with_connection = True
         self._is_with_handlers = False
-        self._holds_answer = False
-        self._held_answer: Response | None = None
+        self.holds_answer = False
+        """Whether an answer is kept until ``leave_handlers`` or ``let_answer_go``."""
+        self._held_answer: Response | bytes | None = None
         self._on_finished: OnFinished | None = None
         self.is_answered = False
         """Whether its one final response has been given."""
@@ -127,16 +131,11 @@ class Request:
         self.throttle_time_ms = 0
         """How long its client was told to wait (a quota's decision, not the time waited)."""
 
-    def hold_memory(self, pool: MemoryPool, size: int) -> None:
-        """Remember that ``size`` bytes of ``pool`` are this request's."""
-        self.pool = pool
-        self._pool_bytes = size
-
     def release_memory(self) -> None:
         """Give the payload's bytes back to the pool's count; a second call does nothing."""
         pool, self.pool = self.pool, None
         if pool is not None:
-            pool.release(self._pool_bytes)
+            pool.release(self.pool_bytes)
 
     def respond(self, send: Send) -> None:
         """Answer with a frame.
@@ -146,6 +145,15 @@ class Request:
         """
         self._answer(SendResponse(self, send))
         self.response_bytes = send.size
+
+    def respond_frame(self, frame: bytes) -> None:
+        """Answer with a frame that is one piece, its size in front: the short way.
+
+        Raises:
+            LocalProtocolError: it was answered before; the first answer stands.
+        """
+        self._answer(frame)
+        self.response_bytes = len(frame)
 
     def respond_nothing(self) -> None:
         """Finish without an answer; the connection goes on (a Produce with acks=0).
@@ -171,20 +179,16 @@ class Request:
         """Allow the next request to be read once the response is out."""
         self.connection.processor.enqueue_response(EndThrottlingResponse(self))
 
-    def hold_answer(self) -> None:
-        """Keep the answer until ``leave_handlers`` or ``let_answer_go``."""
-        self._holds_answer = True
-
     def let_answer_go(self) -> None:
         """Hand the answer over when it is given, and at once if it was; nothing holds it any more.
 
         Raises:
             FatalExitError, MemoryError: acting on the answer raised one.
         """
-        self._holds_answer = False
+        self.holds_answer = False
         answer, self._held_answer = self._held_answer, None
         if answer is not None:
-            self.connection.processor.enqueue_response(answer)
+            self._give(answer)
 
     def leave_handlers(self) -> None:
         """No handler has to do with it any more; its memory is given back, once.
@@ -195,15 +199,15 @@ class Request:
         self._is_with_handlers = False
         pool, self.pool = self.pool, None
         if pool is not None:
-            pool.release(self._pool_bytes)
+            pool.release(self.pool_bytes)
         if not self._is_with_connection:
             if self._on_finished is not None:
                 self._finish()
         else:
-            self._holds_answer = False
+            self.holds_answer = False
             answer, self._held_answer = self._held_answer, None
             if answer is not None:
-                self.connection.processor.enqueue_response(answer)
+                self._give(answer)
 
     def leave_connection(self) -> None:
         """Its connection is done with it, or closed; a second call reports nothing."""
@@ -229,7 +233,7 @@ class Request:
         except Exception:
             log.exception("%r: reporting its end failed", self)
 
-    def _answer(self, response: Response) -> None:
+    def _answer(self, response: Response | bytes) -> None:
         if self.is_answered:
             raise LocalProtocolError(f"{self!r} was answered already")
         self.is_answered = True
@@ -237,8 +241,14 @@ class Request:
         self.response_complete_time_ns = now
         if not self.local_complete_time_ns:
             self.local_complete_time_ns = now
-        if self._holds_answer:
+        if self.holds_answer:
             self._held_answer = response
+        else:
+            self._give(response)
+
+    def _give(self, response: Response | bytes) -> None:
+        if isinstance(response, bytes):
+            self.connection.processor.send_frame(self, response)
         else:
             self.connection.processor.enqueue_response(response)
 
@@ -335,6 +345,7 @@ class RequestChannel:
         self._requests: deque[Request] = deque()
         # Handlers that wait; one that was called is no longer among them.
         self._takers = trio.lowlevel.ParkingLot()
+        self._waiting = 0  # how many those are, without asking
         self._is_waking = False  # a taker was woken and has not run yet
         self._is_served = False  # a taker runs a request; it comes back, or says ``pass_on``
         self.is_awaited = False
@@ -355,7 +366,7 @@ class RequestChannel:
         Raises:
             FatalExitError, MemoryError: running it raised one.
         """
-        if self._requests or not self._takers or not self.may_run(request.start_time_ns):
+        if self._requests or not self._waiting or not self.may_run(request.start_time_ns):
             self.put(request)
             return
         request._is_with_handlers = True
@@ -395,7 +406,9 @@ class RequestChannel:
 
     def call_one(self) -> None:
         """Wake a handler, if one waits, for something that is not a request of the queue."""
-        self._takers.unpark()
+        if self._waiting:
+            self._waiting -= 1
+            self._takers.unpark()
 
     def pass_on(self) -> None:
         """Have somebody else take the next request: the caller is busy, or leaves."""
@@ -403,8 +416,9 @@ class RequestChannel:
         self._call()
 
     def _call(self) -> None:
-        if self._requests and self._takers and not (self._is_waking or self.is_awaited):
+        if self._requests and self._waiting and not (self._is_waking or self.is_awaited):
             self._is_waking = True
+            self._waiting -= 1
             self._takers.unpark()
 
     @contextmanager
@@ -422,7 +436,12 @@ class RequestChannel:
         Cancellation: nothing happens.
         """
         self._is_served = False
-        await self._takers.park()
+        self._waiting += 1
+        try:
+            await self._takers.park()
+        except BaseException:
+            self._waiting -= 1  # whoever was called does not get here
+            raise
         self._is_waking = False
 
     def clear(self) -> None:

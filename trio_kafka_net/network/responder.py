@@ -22,14 +22,15 @@ import trio
 from trio_kafka_net.errors import FatalExitError
 
 from .connection import Connection, DisconnectCause, MuteEvent
-from .connection_set import ConnectionSet, end_request
-from .framing import Send
+from .connection_set import ConnectionSet
+from .framing import FrameSend, Send
 from .processor_statistics import ProcessorCounters
 from .request_channel import (
     CloseConnectionResponse,
     EndThrottlingResponse,
     FailedResponse,
     NoOpResponse,
+    Request,
     Response,
     SendResponse,
     StartThrottlingResponse,
@@ -92,6 +93,30 @@ class Responder(ABC):
         except Exception as error:
             # Not the failure of whoever answered: a task of this Processor meets it.
             self._queue_response(FailedResponse(response.request, error))
+        self._counters.busy_time_ns += perf_counter_ns() - started
+
+    def send_frame(self, request: Request, frame: bytes) -> None:
+        """What ``enqueue_response`` does with a frame in one piece, without an object for it.
+
+        Raises:
+            FatalExitError, MemoryError: acting on it raised one.
+        """
+        started = perf_counter_ns()
+        turn = self._turn
+        if self._queued_responses or started >= turn.ends_ns:
+            self._queue_response(SendResponse(request, FrameSend(frame)))
+            return
+        if self._now_turn != turn.number:
+            self._look_at_clock()
+        try:
+            connection = request.connection
+            if connection.cause is None:
+                request.response_dequeue_time_ns = started
+                self._send_frame(connection, frame)
+        except (FatalExitError, MemoryError):
+            raise
+        except Exception as error:
+            self._queue_response(FailedResponse(request, error))
         self._counters.busy_time_ns += perf_counter_ns() - started
 
     def _look_at_clock(self) -> None:
@@ -163,24 +188,34 @@ class Responder(ABC):
         except BlockingIOError:
             is_done = False
         except OSError as error:
-            log.debug("%s: sending failed: %s", connection.connection_id, error)
-            connection.pending_send = send  # what went out before the failure is counted
-            self._set.close(connection, DisconnectCause.SEND_FAILED)
+            self._end_failed(connection, send, error)
             return
         connection.last_active = self._now
         if is_done:
-            counters = self._counters
-            counters.responses_sent += 1
-            counters.bytes_out += send.size
-            if send.file_bytes:
-                counters.file_bytes_out += send.file_bytes
-            connection.bytes_out += send.size
-            self._complete(connection)
+            self._counters.file_bytes_out += send.file_bytes
+            self._end_sent(connection, send.size)
         else:
-            connection.pending_send = send
-            connection.writes_interest = True
-            self._set.selector.update(connection)
-            self._set.send_stalled(connection, self._now)
+            self._wait_for_room(connection, send)
+
+    def _send_frame(self, connection: Connection, frame: bytes) -> None:
+        try:
+            sent = connection.transport.send(frame)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._end_failed(connection, FrameSend(frame), error)
+            return
+        connection.last_active = self._now
+        if sent == len(frame):
+            self._end_sent(connection, sent)
+        else:
+            self._wait_for_room(connection, FrameSend(frame, sent))
+
+    def _wait_for_room(self, connection: Connection, send: Send) -> None:
+        connection.pending_send = send
+        connection.writes_interest = True
+        self._set.selector.update(connection)
+        self._set.send_stalled(connection, self._now)
 
     def _continue_send(self, connection: Connection) -> None:
         send = connection.pending_send
@@ -191,24 +226,33 @@ class Responder(ABC):
         except BlockingIOError:
             return
         except OSError as error:
-            log.debug("%s: sending failed: %s", connection.connection_id, error)
-            self._set.close(connection, DisconnectCause.SEND_FAILED)
+            self._end_failed(connection, send, error)
             return
         connection.last_active = self._now
         if is_done:
-            counters = self._counters
-            counters.responses_sent += 1
-            counters.bytes_out += send.size
-            counters.file_bytes_out += send.file_bytes
-            connection.bytes_out += send.size
             connection.pending_send = None
             connection.writes_interest = False
             self._set.selector.update(connection)
-            self._complete(connection)
+            self._counters.file_bytes_out += send.file_bytes
+            self._end_sent(connection, send.size)
+
+    def _end_failed(self, connection: Connection, send: Send, error: OSError) -> None:
+        log.debug("%s: sending failed: %s", connection.connection_id, error)
+        connection.pending_send = send  # what went out before the failure is counted
+        self._set.close(connection, DisconnectCause.SEND_FAILED)
+
+    def _end_sent(self, connection: Connection, size: int) -> None:
+        counters = self._counters
+        counters.responses_sent += 1
+        counters.bytes_out += size
+        connection.bytes_out += size
+        self._complete(connection)
 
     def _complete(self, connection: Connection) -> None:
         """The response of the request in progress is out, or there is none to send."""
-        end_request(connection)
+        request, connection.request = connection.request, None
+        if request is not None:
+            request.leave_connection()
         if self._is_draining:
             self._set.part_with(connection)
             return

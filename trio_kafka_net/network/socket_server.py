@@ -36,7 +36,7 @@ from trio_kafka_net.errors import ConfigError
 from .acceptor import Acceptor
 from .connection_quotas import ConnectionQuotas
 from .deadlines import Patience
-from .framing import Buffer, BytesSend, Receive, Send
+from .framing import Buffer, BytesSend, Receive, Send, frame_of
 from .handler_pool import Handle, RequestHandlerPool
 from .ip_quotas import resolve_overrides
 from .listener import Listener
@@ -497,7 +497,11 @@ def answering(handler: FrameHandler) -> Handle:
     def handle(request: Request) -> Awaitable[None] | None:
         reply = handler(request)
         if isinstance(reply, (bytes, bytearray, memoryview)):
-            request.respond(BytesSend(reply))
+            frame = frame_of(reply)
+            if frame is None:
+                request.respond(BytesSend(reply))
+            else:
+                request.respond_frame(frame)
             return None
         if isinstance(reply, Send):
             request.respond(reply)
