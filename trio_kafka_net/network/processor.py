@@ -41,6 +41,7 @@ from .deadlines import Patience
 from .framing import SIZE_BYTES, Allocate, EndOfStream, Receive
 from .memory_pool import MemoryPool
 from .processor_statistics import ProcessorCounters, ProcessorStatistics
+from .receive_ahead import ReceiveAhead
 from .request_channel import Request, RequestChannel
 from .responder import Responder
 from .selector import WRITABLE, Selector
@@ -79,7 +80,7 @@ class Processor(Responder):
         parse: ParseRequest = Request,
         max_frame_bytes: int,
         patience: Patience | None = None,
-        receive_type: ReceiveType = Receive,
+        receive_type: ReceiveType | None = None,
         turn: Turn | None = None,
         selector: Selector | None = None,
     ) -> None:
@@ -94,7 +95,7 @@ class Processor(Responder):
             parse: makes a request of a whole frame.
             max_frame_bytes: larger announced frames close the connection.
             patience: how slow a peer may be; as slow as it likes if not given.
-            receive_type: makes the ``Receive`` of a connection.
+            receive_type: makes the ``Receive`` of a connection, if it is not Kafka's framing.
             turn: when to let others work; never before everything is served if not given.
             selector: for tests; a fresh one otherwise.
         """
@@ -104,7 +105,12 @@ class Processor(Responder):
         self._request_channel = request_channel
         self._pool = memory_pool
         self._parse = parse
-        self._new_receive = partial(receive_type, max_frame_bytes, memory_pool.try_allocate)
+        self._new_receive: Callable[[], Receive]
+        if receive_type is None:
+            allocate, reserve = memory_pool.try_allocate, memory_pool.try_reserve
+            self._new_receive = partial(ReceiveAhead, max_frame_bytes, allocate, reserve)
+        else:
+            self._new_receive = partial(receive_type, max_frame_bytes, memory_pool.try_allocate)
         counters = ProcessorCounters()
         super().__init__(
             ConnectionSet(
