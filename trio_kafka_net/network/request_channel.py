@@ -44,7 +44,7 @@ import trio
 from trio_kafka_net.errors import FatalExitError, LocalProtocolError
 
 from .connection import DisconnectCause
-from .framing import Send
+from .framing import FrameSend, Send
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -152,7 +152,11 @@ class Request:
         Raises:
             LocalProtocolError: it was answered before; the first answer stands.
         """
-        self._answer(frame)
+        if not self.holds_answer:
+            self._answer(SendResponse(self, FrameSend(frame)))
+        else:
+            self._note_answer()
+            self._held_answer = frame
         self.response_bytes = len(frame)
 
     def respond_nothing(self) -> None:
@@ -187,8 +191,10 @@ class Request:
         """
         self.holds_answer = False
         answer, self._held_answer = self._held_answer, None
-        if answer is not None:
-            self._give(answer)
+        if isinstance(answer, bytes):
+            self.connection.processor.send_frame(self, answer)
+        elif answer is not None:
+            self.connection.processor.enqueue_response(answer)
 
     def leave_handlers(self) -> None:
         """No handler has to do with it any more; its memory is given back, once.
@@ -206,8 +212,10 @@ class Request:
         else:
             self.holds_answer = False
             answer, self._held_answer = self._held_answer, None
-            if answer is not None:
-                self._give(answer)
+            if isinstance(answer, bytes):
+                self.connection.processor.send_frame(self, answer)
+            elif answer is not None:
+                self.connection.processor.enqueue_response(answer)
 
     def leave_connection(self) -> None:
         """Its connection is done with it, or closed; a second call reports nothing."""
@@ -233,7 +241,14 @@ class Request:
         except Exception:
             log.exception("%r: reporting its end failed", self)
 
-    def _answer(self, response: Response | bytes) -> None:
+    def _answer(self, response: Response) -> None:
+        self._note_answer()
+        if self.holds_answer:
+            self._held_answer = response
+        else:
+            self.connection.processor.enqueue_response(response)
+
+    def _note_answer(self) -> None:
         if self.is_answered:
             raise LocalProtocolError(f"{self!r} was answered already")
         self.is_answered = True
@@ -241,16 +256,6 @@ class Request:
         self.response_complete_time_ns = now
         if not self.local_complete_time_ns:
             self.local_complete_time_ns = now
-        if self.holds_answer:
-            self._held_answer = response
-        else:
-            self._give(response)
-
-    def _give(self, response: Response | bytes) -> None:
-        if isinstance(response, bytes):
-            self.connection.processor.send_frame(self, response)
-        else:
-            self.connection.processor.enqueue_response(response)
 
     def __repr__(self) -> str:
         size = len(self.payload)

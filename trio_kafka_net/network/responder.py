@@ -109,10 +109,7 @@ class Responder(ABC):
         if self._now_turn != turn.number:
             self._look_at_clock()
         try:
-            connection = request.connection
-            if connection.cause is None:
-                request.response_dequeue_time_ns = started
-                self._send_frame(connection, frame)
+            self._send_frame(request, frame, started)
         except (FatalExitError, MemoryError):
             raise
         except Exception as error:
@@ -197,7 +194,11 @@ class Responder(ABC):
         else:
             self._wait_for_room(connection, send)
 
-    def _send_frame(self, connection: Connection, frame: bytes) -> None:
+    def _send_frame(self, request: Request, frame: bytes, now_ns: int) -> None:
+        connection = request.connection
+        if connection.cause is not None:
+            return
+        request.response_dequeue_time_ns = now_ns
         try:
             sent = connection.transport.send(frame)
         except BlockingIOError:
@@ -250,14 +251,17 @@ class Responder(ABC):
 
     def _complete(self, connection: Connection) -> None:
         """The response of the request in progress is out, or there is none to send."""
-        request, connection.request = connection.request, None
+        request = connection.request
         if request is not None:
+            connection.request = None
             request.leave_connection()
         if self._is_draining:
             self._set.part_with(connection)
             return
         connection.on_response()
-        if not connection.mute_state:
+        if not connection.mute_state and (
+            connection.receive.has_buffered or not connection.reads_interest
+        ):
             self._read_again(connection)
 
     def _read_again(self, connection: Connection) -> None:
