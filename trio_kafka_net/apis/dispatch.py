@@ -32,7 +32,7 @@ from trio_kafka_net.errors import (
     StorageError,
 )
 from trio_kafka_net.network.connection import Connection, DisconnectCause
-from trio_kafka_net.network.framing import Send, frame_of
+from trio_kafka_net.network.framing import Send, frame_of, frame_of_pieces
 from trio_kafka_net.network.handler_pool import RequestHandlerPool
 from trio_kafka_net.network.request_channel import Request
 from trio_kafka_net.network.set_aside import SetAside
@@ -295,8 +295,8 @@ class ApiDispatcher:
         pieces = api.encoder(version)(response, out)
         if api.kept is not None and request.kept_at is not None:
             self._keep(api.kept, request, response, out)
-        # Records apart, a response is one piece; that is always so for the small ones.
-        frame = frame_of(pieces[0]) if len(pieces) == 1 else None
+        # Records apart, a response is one piece.
+        frame = frame_of(pieces[0]) if len(pieces) == 1 else frame_of_pieces(pieces)
         if frame is None:
             request.respond(Send(pieces))
         else:

@@ -322,6 +322,23 @@ def frame_of(payload: Buffer) -> bytes | None:
     return b"".join((_SIZE.pack(length), payload)) if length <= _JOIN_LIMIT else None
 
 
+def frame_of_pieces(pieces: list[Buffer | FileRegion]) -> bytes | None:
+    """The frame of several pieces in one, or None if that would copy much, or a file fails.
+
+    Whoever sends the pieces of a file that fails meets its error.
+    """
+    size = 0
+    for piece in pieces:
+        size += piece.count if isinstance(piece, FileRegion) else len(piece)
+    if size > _JOIN_LIMIT:
+        return None
+    try:
+        buffers = [_read(piece) if isinstance(piece, FileRegion) else piece for piece in pieces]
+    except OSError:
+        return None
+    return b"".join((_SIZE.pack(size), *buffers))
+
+
 class BytesSend(Send):
     """A frame whose payload is one buffer: the short way for the common case."""
 

@@ -297,9 +297,9 @@ class RequestHandlerPool:
         """Run a request as far as it goes without waiting; returns the rest, if it is a task's."""
         request.dequeue_time_ns = now_ns
         request.holds_answer = True
-        rest = None
+        rest, handle = None, self._handle
         try:
-            rest = self._handle(request)
+            rest = handle(request)
             if rest is None and not request.is_answered:
                 self._close_unanswered(request)
         except Exception as error:

@@ -378,12 +378,12 @@ class Processor(Responder):
     def _make_request(self, connection: Connection, payload: memoryview) -> Request | None:
         """Make a request of a frame, and keep its connection from reading the next."""
         counters = self._counters
-        size = len(payload)
+        size, parse = len(payload), self._parse
         counters.requests_received += 1
         counters.payload_bytes_in += size
         connection.bytes_in += size + SIZE_BYTES
         try:
-            request = self._parse(connection, payload)
+            request = parse(connection, payload)
         except RemoteProtocolError as error:
             self._pool.release(size)
             self._refuse(connection, error)

@@ -54,10 +54,13 @@ class ReceiveAhead(Receive):
         if self._is_begun or self._likely <= 0:
             return self._go_on(transport)
         buffer = bytearray(self._likely + SIZE_BYTES)
-        received = transport.recv_into(buffer)
+        # On their own, here and in other hot places: Python 3.11 looks functions that are kept in
+        # attributes up fast if they are not called in the same expression.
+        receive, reserve = transport.recv_into, self._reserve
+        received = receive(buffer)
         if received >= SIZE_BYTES:
             (size,) = _read_size(buffer)
-            if size == received - SIZE_BYTES and self._reserve(size):
+            if size == received - SIZE_BYTES and reserve(size):
                 self._payload = memoryview(buffer)[SIZE_BYTES:received]
                 return True
         elif not received:

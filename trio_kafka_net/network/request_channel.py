@@ -371,13 +371,14 @@ class RequestChannel:
         Raises:
             FatalExitError, MemoryError: running it raised one.
         """
-        if self._requests or not self._waiting or not self.may_run(request.start_time_ns):
+        may_run, run = self.may_run, self.run
+        if self._requests or not self._waiting or not may_run(request.start_time_ns):
             self.put(request)
             return
         request._is_with_handlers = True
         request._on_finished = self._on_finished
         self.received += 1
-        self.run(request)
+        run(request)
 
     def put(self, request: Request) -> None:
         """Queue a request; never blocks, see the top of this file."""

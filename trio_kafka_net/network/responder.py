@@ -199,8 +199,9 @@ class Responder(ABC):
         if connection.cause is not None:
             return
         request.response_dequeue_time_ns = now_ns
+        send = connection.transport.send
         try:
-            sent = connection.transport.send(frame)
+            sent = send(frame)
         except BlockingIOError:
             sent = 0
         except OSError as error:
