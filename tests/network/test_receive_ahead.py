@@ -243,3 +243,25 @@ async def test_a_stop_answers_the_request_in_hand_and_drops_what_was_read_ahead(
     assert await client.receive() == b"a"
     assert await client.wait_closed() == b""
     await client.stream.aclose()
+
+
+async def test_what_was_read_ahead_moves_with_its_connection(serve, connect):
+    gate = trio.Event()
+
+    async def handle(request):
+        if request.payload == b"a":
+            await gate.wait()
+        return request.payload
+
+    server = await serve(handle, num_network_threads=2)
+    clients = [await connect(server.bound_port()) for _ in range(2)]
+    for client in clients:  # one of them is the removed Processor's
+        assert await client.ask(bytes(20)) == bytes(20)
+        await client.stream.send_all(frame(b"a") + frame(b"b") + frame(b"c")[:2])
+    await trio.testing.wait_all_tasks_blocked(0.005)
+    await server.resize_network_threads(1)
+    gate.set()
+    for client in clients:
+        assert [b"a", b"b"] == [await client.receive() for _ in range(2)]
+        await client.stream.send_all(frame(b"c")[2:])
+        assert await client.receive() == b"c"

@@ -123,8 +123,7 @@ class RequestObserver:
             self._metrics.api(request.api.key.label).record_deprecated(
                 served.version, request.client_software_name, request.client_software_version
             )
-        # A response that was never a message was possible only because nobody listens.
-        if response is not SUCCEEDED and request_log.isEnabledFor(logging.DEBUG):
+        if request_log.isEnabledFor(logging.DEBUG):
             log_completed(
                 request,
                 security_protocol=self._security_protocols.get(
