@@ -348,9 +348,10 @@ class RequestChannel:
         """Requests that were ever put or handed over."""
         # All requests; those beyond the capacity are the ones that wait at the side.
         self._requests: deque[Request] = deque()
-        # Handlers that wait; one that was called is no longer among them.
-        self._takers = trio.lowlevel.ParkingLot()
-        self._waiting = 0  # how many those are, without asking
+        # Handlers that wait, the first one first; one that was called is no longer among them, and
+        # one that is cancelled at once. Not trio's ParkingLot, which is slow to say whether it is
+        # empty, and every request asks.
+        self._takers: dict[trio.lowlevel.Task, None] = {}
         self._is_waking = False  # a taker was woken and has not run yet
         self._is_served = False  # a taker runs a request; it comes back, or says ``pass_on``
         self.is_awaited = False
@@ -372,7 +373,7 @@ class RequestChannel:
             FatalExitError, MemoryError: running it raised one.
         """
         may_run, run = self.may_run, self.run
-        if self._requests or not self._waiting or not may_run(request.start_time_ns):
+        if self._requests or not self._takers or not may_run(request.start_time_ns):
             self.put(request)
             return
         request._is_with_handlers = True
@@ -412,9 +413,8 @@ class RequestChannel:
 
     def call_one(self) -> None:
         """Wake a handler, if one waits, for something that is not a request of the queue."""
-        if self._waiting:
-            self._waiting -= 1
-            self._takers.unpark()
+        if self._takers:
+            self._wake_first()
 
     def pass_on(self) -> None:
         """Have somebody else take the next request: the caller is busy, or leaves."""
@@ -422,10 +422,14 @@ class RequestChannel:
         self._call()
 
     def _call(self) -> None:
-        if self._requests and self._waiting and not (self._is_waking or self.is_awaited):
+        if self._requests and self._takers and not (self._is_waking or self.is_awaited):
             self._is_waking = True
-            self._waiting -= 1
-            self._takers.unpark()
+            self._wake_first()
+
+    def _wake_first(self) -> None:
+        taker = next(iter(self._takers))
+        del self._takers[taker]
+        trio.lowlevel.reschedule(taker)
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
@@ -442,12 +446,14 @@ class RequestChannel:
         Cancellation: nothing happens.
         """
         self._is_served = False
-        self._waiting += 1
-        try:
-            await self._takers.park()
-        except BaseException:
-            self._waiting -= 1  # whoever was called does not get here
-            raise
+        taker = trio.lowlevel.current_task()
+        self._takers[taker] = None
+
+        def leave(_raise_cancel: object) -> trio.lowlevel.Abort:
+            del self._takers[taker]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(leave)
         self._is_waking = False
 
     def clear(self) -> None:
