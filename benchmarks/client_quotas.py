@@ -61,7 +61,9 @@ def run(dispatcher: ApiDispatcher, frame: bytes) -> float:
         is_privileged=False,
         listener_name="PLAINTEXT",
         principal=ANONYMOUS,
-        processor=SimpleNamespace(enqueue_response=lambda response: None),
+        processor=SimpleNamespace(
+            enqueue_response=lambda response: None, send_frame=lambda request, frame: None
+        ),
     )
     gc.collect()
     started = perf_counter()

@@ -42,6 +42,9 @@ class _Processor:
         else:
             self.noted.append(type(response).__name__)
 
+    def send_frame(self, request, frame):
+        self.noted.append(frame)
+
 
 class Forgetful(Connection):
     """A connection of which nothing is remembered."""

@@ -20,6 +20,7 @@ from trio_kafka_net.apis.registry import KafkaApis
 from trio_kafka_net.broker_server import open_broker
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.network.connection import Connection
+from trio_kafka_net.network.framing import FrameSend
 from trio_kafka_net.network.handler_pool import RequestHandlerPool
 from trio_kafka_net.network.request_channel import RequestChannel, SendResponse
 from trio_kafka_net.protocol.api_keys import ApiKey
@@ -61,6 +62,10 @@ class Peer:
             assert response.send.write_to(self)
         self.answers.append(self.sent[4:])
         response.request.leave_connection()
+
+    def send_frame(self, request, frame):
+        """The same with a frame in one piece."""
+        self.enqueue_response(SendResponse(request, FrameSend(frame)))
 
     def go_away(self, request):
         self.connection.peer_gone = True

@@ -112,7 +112,7 @@ async def test_a_held_answer_goes_when_the_handlers_have_let_go_of_the_request()
     """Its memory is given back first: the next request may be read there and then."""
     desk = Desk(1)
     request = desk.requests[0]
-    request.hold_answer()
+    request.holds_answer = True
     request.respond(BytesSend(b"ok"))
     assert [b""] == desk.written
     request.leave_handlers()
@@ -123,7 +123,7 @@ async def test_a_held_answer_goes_when_the_handlers_have_let_go_of_the_request()
 async def test_an_answer_that_is_held_no_more_goes_at_once():
     desk = Desk(2)
     for request in desk.requests:
-        request.hold_answer()
+        request.holds_answer = True
     early, late = desk.requests
     early.respond(BytesSend(b"ok"))
     early.let_answer_go()

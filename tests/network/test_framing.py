@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_kafka_net.errors import RemoteProtocolError
-from trio_kafka_net.network.framing import BytesSend, EndOfStream, FileRegion, Receive, Send
+from trio_kafka_net.network.framing import (
+    BytesSend,
+    EndOfStream,
+    FileRegion,
+    FrameSend,
+    Receive,
+    Send,
+    frame_of,
+    frame_of_pieces,
+)
 
 
 class Wire:
@@ -205,3 +214,46 @@ def test_what_a_slow_peer_did_not_take_of_a_small_region_is_read_again():
         wire.chunks.append(1000)
         assert send.write_to(wire)
     assert frame(b"<abcDEF>") == wire.written
+
+
+@pytest.mark.parametrize("sent", [0, 1, 8, 9])
+def test_frame_send_goes_on_where_a_part_is_out(sent):
+    """What is left is told, for those who count bytes."""
+    send = FrameSend(frame(b"hello"), sent)
+    assert (9, 9 - sent) == (send.size, send.unsent_bytes)
+    wire = Wire(chunks=[2] * 10)
+    while send.unsent_bytes and not send.write_to(wire):
+        assert wire.chunks
+    assert frame(b"hello")[sent:] == wire.written
+
+
+@pytest.mark.parametrize("size", [0, 16 * 1024])
+def test_frame_of_a_payload_is_what_a_send_writes(size):
+    assert frame(bytes(size)) == frame_of(bytes(size)) == frame_of_pieces([bytes(size)])
+
+
+def test_a_frame_that_would_copy_much_is_not_made():
+    too_long = bytes(16 * 1024 + 1)
+    assert frame_of(too_long) is None
+    assert frame_of_pieces([b"head", too_long]) is None
+
+
+@given(st.lists(st.tuples(st.booleans(), st.binary(max_size=50)), max_size=5))
+def test_a_frame_of_pieces_is_what_a_send_writes(parts):
+    with tempfile.TemporaryFile() as file:
+        file.write(b"before" + b"".join(data for _, data in parts))
+        file.flush()
+        position, pieces = 6, []
+        for in_file, data in parts:
+            region = FileRegion(file.fileno(), position, len(data), file)
+            pieces.append(region if in_file else data)
+            position += len(data)
+        assert frame(b"".join(data for _, data in parts)) == frame_of_pieces(pieces)
+
+
+def test_a_frame_of_a_file_that_is_too_short_is_left_to_the_send():
+    with tempfile.TemporaryFile() as file:
+        pieces = [b"head", FileRegion(file.fileno(), 0, 10, file)]
+        assert frame_of_pieces(pieces) is None
+        with pytest.raises(OSError, match="ended before"):
+            Send(pieces).write_to(Wire(chunks=[100]))

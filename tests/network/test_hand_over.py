@@ -62,7 +62,7 @@ class Plane:
             connection_id="a", processor=processor, peer_gone=False, is_open=True
         )
         item = Request(connection, memoryview(payload))
-        item.hold_memory(SimpleNamespace(release=self.released.append), 7)
+        item.pool, item.pool_bytes = SimpleNamespace(release=self.released.append), 7
         item.start_time_ns = 1
         return item
 
@@ -264,6 +264,17 @@ async def test_an_answer_before_the_wait_goes_at_once(start):
     plane.pool._handle = handle
     plane.hand_over(WAITS)
     assert len(plane.responses) == 1
+
+
+async def test_a_handler_that_is_cancelled_waits_no_more_although_it_has_not_run_yet():
+    plane = Plane(1)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(plane.pool.run)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+        plane.hand_over(b"x")
+        assert not plane.channel.is_empty
+    assert [] == plane.ran
 
 
 async def test_what_nobody_goes_on_with_is_closed():

@@ -84,7 +84,7 @@ async def test_a_request_ends_once_whatever_its_handler_does(nursery, handle, ca
     released = []
     for _ in range(2):
         item, responses = request()
-        item.hold_memory(SimpleNamespace(release=released.append), 7)
+        item.pool, item.pool_bytes = SimpleNamespace(release=released.append), 7
         channel.put(item)
         await trio.testing.wait_all_tasks_blocked()
         (response,) = responses

@@ -93,7 +93,7 @@ async def test_memory_is_given_back_once_also_by_a_request_that_was_never_queued
     pool = MemoryPool(100)
     subject = request()
     assert pool.try_allocate(60) is not None
-    subject.hold_memory(pool, 60)
+    subject.pool, subject.pool_bytes = pool, 60
     if is_queued:
         RequestChannel(1).put(subject)
         subject.leave_connection()

@@ -47,7 +47,7 @@ class Waiting:
             }
         )
         request = Request(connection, memoryview(b""))
-        request.hold_memory(SimpleNamespace(release=self.released.append), 7)
+        request.pool, request.pool_bytes = SimpleNamespace(release=self.released.append), 7
         self.channel.put(request)
         return request, responses
 

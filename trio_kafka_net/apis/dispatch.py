@@ -32,7 +32,7 @@ from trio_kafka_net.errors import (
     StorageError,
 )
 from trio_kafka_net.network.connection import Connection, DisconnectCause
-from trio_kafka_net.network.framing import BytesSend, FrameSend, Send
+from trio_kafka_net.network.framing import Send, frame_of, frame_of_pieces
 from trio_kafka_net.network.handler_pool import RequestHandlerPool
 from trio_kafka_net.network.request_channel import Request
 from trio_kafka_net.network.set_aside import SetAside
@@ -186,7 +186,7 @@ class ApiDispatcher:
             if isinstance(taken, bytes):
                 request.response = SUCCEEDED
                 request.response_version = version
-                request.respond(FrameSend(taken))
+                request.respond_frame(taken)
                 return None
             if taken is not None:
                 function = taken
@@ -295,8 +295,12 @@ class ApiDispatcher:
         pieces = api.encoder(version)(response, out)
         if api.kept is not None and request.kept_at is not None:
             self._keep(api.kept, request, response, out)
-        # Records apart, a response is one piece; that is always so for the small ones.
-        request.respond(BytesSend(pieces[0]) if len(pieces) == 1 else Send(pieces))
+        # Records apart, a response is one piece.
+        frame = frame_of(pieces[0]) if len(pieces) == 1 else frame_of_pieces(pieces)
+        if frame is None:
+            request.respond(Send(pieces))
+        else:
+            request.respond_frame(frame)
 
     def _keep(
         self, kept: KeptAnswers, request: KafkaRequest, response: Message, out: bytearray
@@ -318,8 +322,7 @@ class ApiDispatcher:
         request.response_version = kept.version
         if self._quotas.is_enforced:
             self._throttle.charge_opaque(request)
-        frame = kept.frame(request.correlation_id, request.throttle_time_ms)
-        request.respond(FrameSend(frame))
+        request.respond_frame(kept.frame(request.correlation_id, request.throttle_time_ms))
 
     def _fail(self, request: KafkaRequest, message: Message, error: Exception) -> None:
         """Answer with the error response of the API.

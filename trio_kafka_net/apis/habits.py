@@ -86,8 +86,9 @@ class Habits:
 
     def recognise(self, payload: memoryview) -> int | None:
         """The correlation id of a request that has the remembered header; None if it has not."""
+        cut = self._cut
         try:
-            start, correlation_id, rest = self._cut(payload)
+            start, correlation_id, rest = cut(payload)
         except struct.error:
             return None  # too short for it
         if rest != self._rest or start != self._start:

@@ -106,7 +106,8 @@ class KeptAnswers:
 
     def find(self, request: KafkaRequest, broker: LocalBroker) -> KeptAnswer | None:
         """The answer to the same question, if it is still true."""
-        version = self._version_of(broker)
+        version_of = self._version_of
+        version = version_of(broker)
         if version != self._version:
             self._answers.clear()
             self._size = 0

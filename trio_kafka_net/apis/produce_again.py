@@ -157,8 +157,9 @@ class ProduceHabit:
             payload: a request of the same version.
             position: where its body begins.
         """
+        cut = self._cut
         try:
-            before, index, length = self._cut(payload, position)
+            before, index, length = cut(payload, position)
             if before != self._before:
                 return None
             position += self._records_at
@@ -175,12 +176,12 @@ class ProduceHabit:
 
     def answer(self, correlation_id: int, index: int, info: LogAppendInfo) -> bytes:
         """The whole frame that tells of a successful append to a partition."""
-        size, head, tail = self._answer_size, self._head, self._tail
+        pack, size, head, tail = self._pack, self._answer_size, self._head, self._tail
         first, time_ms = info.first_offset, info.log_append_time_ms
         if self.version < _LOG_START_SINCE:
-            return self._pack(size, correlation_id, head, index, 0, first, time_ms, tail)
+            return pack(size, correlation_id, head, index, 0, first, time_ms, tail)
         start = info.log_start_offset
-        return self._pack(size, correlation_id, head, index, 0, first, time_ms, start, tail)
+        return pack(size, correlation_id, head, index, 0, first, time_ms, start, tail)
 
 
 def _what_is_said(request: ProduceRequest, version: int) -> tuple[object, ...] | None:

@@ -21,7 +21,7 @@ from trio_kafka_net.protocol.message import Message
 from trio_kafka_net.protocol.messages.fetch import FetchRequest
 
 from .dispatch import KafkaRequest
-from .error_counts import ErrorGatherers, GatherErrors, Succeeded
+from .error_counts import SUCCEEDED, ErrorGatherers, GatherErrors, Succeeded
 from .kept_answers import KeptAnswer
 from .registry import Api
 from .request_log import log as request_log
@@ -39,6 +39,8 @@ _LAST_DEPRECATED: Final = {
 
 _NOT_SERVED: Final = -1
 """Version under which an ApiVersions of any other version is counted: clients choose it."""
+
+_NO_ERROR: Final = ErrorCode.NONE.value
 
 _NO_BYTES: Final = memoryview(b"")
 
@@ -107,7 +109,9 @@ class RequestObserver:
             rows = self._rows_by_names(request, served, served.names_of(request.message))
         rows.record(request, request.payload_bytes - request.body_position)
         response = request.response
-        if response is not None:
+        if response is SUCCEEDED:
+            rows.error_codes.append(_NO_ERROR)
+        elif response is not None:
             gather = served.gather
             if (
                 type(response) is not served.response_type

@@ -316,6 +316,29 @@ def _ended_early(region: FileRegion) -> OSError:
     return OSError(f"file ended before the {region.count} bytes at {region.position} promised")
 
 
+def frame_of(payload: Buffer) -> bytes | None:
+    """The frame of a payload in one piece, or None if that would copy much."""
+    length = len(payload)
+    return b"".join((_SIZE.pack(length), payload)) if length <= _JOIN_LIMIT else None
+
+
+def frame_of_pieces(pieces: list[Buffer | FileRegion]) -> bytes | None:
+    """The frame of several pieces in one, or None if that would copy much, or a file fails.
+
+    Whoever sends the pieces of a file that fails meets its error.
+    """
+    size = 0
+    for piece in pieces:
+        size += piece.count if isinstance(piece, FileRegion) else len(piece)
+    if size > _JOIN_LIMIT:
+        return None
+    try:
+        buffers = [_read(piece) if isinstance(piece, FileRegion) else piece for piece in pieces]
+    except OSError:
+        return None
+    return b"".join((_SIZE.pack(size), *buffers))
+
+
 class BytesSend(Send):
     """A frame whose payload is one buffer: the short way for the common case."""
 
@@ -350,8 +373,8 @@ class FrameSend(BytesSend):
 
     __slots__ = ()
 
-    def __init__(self, frame: bytes) -> None:
-        """Send ``frame`` as it is."""
+    def __init__(self, frame: bytes, sent: int = 0) -> None:
+        """Send ``frame`` as it is, of which the first ``sent`` bytes are out."""
         self.size = len(frame)
         self.file_bytes = 0
-        self._pieces = [frame]
+        self._pieces = [memoryview(frame)[sent:] if sent else frame]

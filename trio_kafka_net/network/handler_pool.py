@@ -233,8 +233,11 @@ class RequestHandlerPool:
 
     def _may_run(self, now_ns: int) -> bool:
         """Whether a handler that waits may have its place taken for a request."""
-        # One too many shall leave, and only does so after a request of its own.
-        return self._runnable <= self._size and self._may_begin(now_ns)
+        if self._runnable > self._size:
+            return False  # one too many shall leave, and only does so after a request of its own
+        if self._turn_number == self._turn.number:  # as in most cases
+            return now_ns < self._turn_ends_ns
+        return self._may_begin(now_ns)
 
     def _run_for_another(self, request: Request) -> None:
         """Run a request in the place of a handler that waits; it is called if that has to wait."""
@@ -293,10 +296,10 @@ class RequestHandlerPool:
     def _run_request(self, request: Request, now_ns: int) -> Awaitable[None] | None:
         """Run a request as far as it goes without waiting; returns the rest, if it is a task's."""
         request.dequeue_time_ns = now_ns
-        request.hold_answer()
-        rest = None
+        request.holds_answer = True
+        rest, handle = None, self._handle
         try:
-            rest = self._handle(request)
+            rest = handle(request)
             if rest is None and not request.is_answered:
                 self._close_unanswered(request)
         except Exception as error:

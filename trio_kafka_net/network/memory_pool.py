@@ -121,6 +121,13 @@ class MemoryPool:
         self.used += size
         return memory
 
+    def try_reserve(self, size: int) -> bool:
+        """Count ``size`` bytes that somebody has by himself, unless the pool is used up."""
+        if 0 < self.size <= self.used and size:
+            return False
+        self.used += size
+        return True
+
     def _buffer_for(self, size: int) -> bytearray:
         """A buffer of ``size`` bytes or somewhat more, of which there is no view."""
         for buffer in reversed(self._remembered):

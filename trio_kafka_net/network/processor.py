@@ -42,6 +42,7 @@ from .deadlines import Patience
 from .framing import SIZE_BYTES, Allocate, EndOfStream, Receive
 from .memory_pool import MemoryPool
 from .processor_statistics import ProcessorCounters, ProcessorStatistics
+from .receive_ahead import ReceiveAhead
 from .request_channel import Request, RequestChannel
 from .responder import Responder
 from .selector import WRITABLE, Selector
@@ -83,7 +84,7 @@ class Processor(Responder):
         parse: ParseRequest = Request,
         max_frame_bytes: int,
         patience: Patience | None = None,
-        receive_type: ReceiveType = Receive,
+        receive_type: ReceiveType | None = None,
         turn: Turn | None = None,
         selector: Selector | None = None,
     ) -> None:
@@ -98,7 +99,7 @@ class Processor(Responder):
             parse: makes a request of a whole frame.
             max_frame_bytes: larger announced frames close the connection.
             patience: how slow a peer may be; as slow as it likes if not given.
-            receive_type: makes the ``Receive`` of a connection.
+            receive_type: makes the ``Receive`` of a connection, if it is not Kafka's framing.
             turn: when to let others work; never before everything is served if not given.
             selector: for tests; a fresh one otherwise.
         """
@@ -108,7 +109,12 @@ class Processor(Responder):
         self._request_channel = request_channel
         self._pool = memory_pool
         self._parse = parse
-        self._new_receive = partial(receive_type, max_frame_bytes, memory_pool.try_allocate)
+        self._new_receive: Callable[[], Receive]
+        if receive_type is None:
+            allocate, reserve = memory_pool.try_allocate, memory_pool.try_reserve
+            self._new_receive = partial(ReceiveAhead, max_frame_bytes, allocate, reserve)
+        else:
+            self._new_receive = partial(receive_type, max_frame_bytes, memory_pool.try_allocate)
         counters = ProcessorCounters()
         super().__init__(
             ConnectionSet(
@@ -381,12 +387,12 @@ class Processor(Responder):
     def _make_request(self, connection: Connection, payload: memoryview) -> Request | None:
         """Make a request of a frame, and keep its connection from reading the next."""
         counters = self._counters
-        size = len(payload)
+        size, parse = len(payload), self._parse
         counters.requests_received += 1
         counters.payload_bytes_in += size
         connection.bytes_in += size + SIZE_BYTES
         try:
-            request = self._parse(connection, payload)
+            request = parse(connection, payload)
         except RemoteProtocolError as error:
             self._pool.release(size)
             self._refuse(connection, error)
@@ -399,7 +405,8 @@ class Processor(Responder):
             log.exception("%s: parsing a request failed", connection.connection_id)
             self._set.close(connection, DisconnectCause.UNEXPECTED)
             return None
-        request.hold_memory(self._pool, size)
+        request.pool = self._pool
+        request.pool_bytes = size
         request.start_time_ns = perf_counter_ns()
         connection.request = request
         connection.on_request()

@@ -44,7 +44,7 @@ import trio
 from trio_kafka_net.errors import FatalExitError, LocalProtocolError
 
 from .connection import DisconnectCause
-from .framing import Send
+from .framing import FrameSend, Send
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -74,14 +74,13 @@ class Request:
 
     __slots__ = (
         "_held_answer",
-        "_holds_answer",
         "_is_with_connection",
         "_is_with_handlers",
         "_on_finished",
-        "_pool_bytes",
         "connection",
         "dequeue_time_ns",
         "end_time_ns",
+        "holds_answer",
         "is_answered",
         "local_complete_time_ns",
         "parked_scope",
@@ -89,12 +88,16 @@ class Request:
         "payload",
         "payload_bytes",
         "pool",
+        "pool_bytes",
         "response_bytes",
         "response_complete_time_ns",
         "response_dequeue_time_ns",
         "start_time_ns",
         "throttle_time_ms",
     )
+
+    pool_bytes: int
+    """How many bytes are counted there; set if ``pool`` is."""
 
     def __init__(self, connection: Connection, payload: memoryview) -> None:
         """A request with a whole ``payload``; ``connection`` gets the answer."""
@@ -105,11 +108,12 @@ class Request:
         self.payload_bytes = len(payload)
         """Its length, also when it is forgotten."""
         self.pool: MemoryPool | None = None
-        self._pool_bytes = 0
+        """Where the payload's bytes are counted, until they are given back."""
         self._is_with_connection = True
         self._is_with_handlers = False
-        self._holds_answer = False
-        self._held_answer: Response | None = None
+        self.holds_answer = False
+        """Whether an answer is kept until ``leave_handlers`` or ``let_answer_go``."""
+        self._held_answer: Response | bytes | None = None
         self._on_finished: OnFinished | None = None
         self.is_answered = False
         """Whether its one final response has been given."""
@@ -134,16 +138,11 @@ class Request:
         self.throttle_time_ms = 0
         """How long its client was told to wait (a quota's decision, not the time waited)."""
 
-    def hold_memory(self, pool: MemoryPool, size: int) -> None:
-        """Remember that ``size`` bytes of ``pool`` are this request's."""
-        self.pool = pool
-        self._pool_bytes = size
-
     def release_memory(self) -> None:
         """Give the payload's bytes back to the pool's count; a second call does nothing."""
         pool, self.pool = self.pool, None
         if pool is not None:
-            pool.release(self._pool_bytes)
+            pool.release(self.pool_bytes)
 
     def forget_payload(self) -> None:
         """Have the frame no longer, because its handler has read it and waits for something else.
@@ -161,6 +160,19 @@ class Request:
         """
         self._answer(SendResponse(self, send))
         self.response_bytes = send.size
+
+    def respond_frame(self, frame: bytes) -> None:
+        """Answer with a frame that is one piece, its size in front: the short way.
+
+        Raises:
+            LocalProtocolError: it was answered before; the first answer stands.
+        """
+        if not self.holds_answer:
+            self._answer(SendResponse(self, FrameSend(frame)))
+        else:
+            self._note_answer()
+            self._held_answer = frame
+        self.response_bytes = len(frame)
 
     def respond_nothing(self) -> None:
         """Finish without an answer; the connection goes on (a Produce with acks=0).
@@ -186,19 +198,17 @@ class Request:
         """Allow the next request to be read once the response is out."""
         self.connection.processor.enqueue_response(EndThrottlingResponse(self))
 
-    def hold_answer(self) -> None:
-        """Keep the answer until ``leave_handlers`` or ``let_answer_go``."""
-        self._holds_answer = True
-
     def let_answer_go(self) -> None:
         """Hand the answer over when it is given, and at once if it was; nothing holds it any more.
 
         Raises:
             FatalExitError, MemoryError: acting on the answer raised one.
         """
-        self._holds_answer = False
+        self.holds_answer = False
         answer, self._held_answer = self._held_answer, None
-        if answer is not None:
+        if isinstance(answer, bytes):
+            self.connection.processor.send_frame(self, answer)
+        elif answer is not None:
             self.connection.processor.enqueue_response(answer)
 
     def leave_handlers(self) -> None:
@@ -210,14 +220,16 @@ class Request:
         self._is_with_handlers = False
         pool, self.pool = self.pool, None
         if pool is not None:
-            pool.release(self._pool_bytes)
+            pool.release(self.pool_bytes)
         if not self._is_with_connection:
             if self._on_finished is not None:
                 self._finish()
         else:
-            self._holds_answer = False
+            self.holds_answer = False
             answer, self._held_answer = self._held_answer, None
-            if answer is not None:
+            if isinstance(answer, bytes):
+                self.connection.processor.send_frame(self, answer)
+            elif answer is not None:
                 self.connection.processor.enqueue_response(answer)
 
     def leave_connection(self) -> None:
@@ -245,6 +257,13 @@ class Request:
             log.exception("%r: reporting its end failed", self)
 
     def _answer(self, response: Response) -> None:
+        self._note_answer()
+        if self.holds_answer:
+            self._held_answer = response
+        else:
+            self.connection.processor.enqueue_response(response)
+
+    def _note_answer(self) -> None:
         if self.is_answered:
             raise LocalProtocolError(f"{self!r} was answered already")
         self.is_answered = True
@@ -252,10 +271,6 @@ class Request:
         self.response_complete_time_ns = now
         if not self.local_complete_time_ns:
             self.local_complete_time_ns = now
-        if self._holds_answer:
-            self._held_answer = response
-        else:
-            self.connection.processor.enqueue_response(response)
 
     def __repr__(self) -> str:
         size = self.payload_bytes
@@ -348,8 +363,10 @@ class RequestChannel:
         """Requests that were ever put or handed over."""
         # All requests; those beyond the capacity are the ones that wait at the side.
         self._requests: deque[Request] = deque()
-        # Handlers that wait; one that was called is no longer among them.
-        self._takers = trio.lowlevel.ParkingLot()
+        # Handlers that wait, the first one first; one that was called is no longer among them, and
+        # one that is cancelled at once. Not trio's ParkingLot, which is slow to say whether it is
+        # empty, and every request asks.
+        self._takers: dict[trio.lowlevel.Task, None] = {}
         self._is_waking = False  # a taker was woken and has not run yet
         self._is_served = False  # a taker runs a request; it comes back, or says ``pass_on``
         self.is_awaited = False
@@ -370,13 +387,14 @@ class RequestChannel:
         Raises:
             FatalExitError, MemoryError: running it raised one.
         """
-        if self._requests or not self._takers or not self.may_run(request.start_time_ns):
+        may_run, run = self.may_run, self.run
+        if self._requests or not self._takers or not may_run(request.start_time_ns):
             self.put(request)
             return
         request._is_with_handlers = True
         request._on_finished = self._on_finished
         self.received += 1
-        self.run(request)
+        run(request)
 
     def put(self, request: Request) -> None:
         """Queue a request; never blocks, see the top of this file."""
@@ -410,7 +428,8 @@ class RequestChannel:
 
     def call_one(self) -> None:
         """Wake a handler, if one waits, for something that is not a request of the queue."""
-        self._takers.unpark()
+        if self._takers:
+            self._wake_first()
 
     def pass_on(self) -> None:
         """Have somebody else take the next request: the caller is busy, or leaves."""
@@ -420,7 +439,12 @@ class RequestChannel:
     def _call(self) -> None:
         if self._requests and self._takers and not (self._is_waking or self.is_awaited):
             self._is_waking = True
-            self._takers.unpark()
+            self._wake_first()
+
+    def _wake_first(self) -> None:
+        taker = next(iter(self._takers))
+        del self._takers[taker]
+        trio.lowlevel.reschedule(taker)
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
@@ -437,7 +461,14 @@ class RequestChannel:
         Cancellation: nothing happens.
         """
         self._is_served = False
-        await self._takers.park()
+        taker = trio.lowlevel.current_task()
+        self._takers[taker] = None
+
+        def leave(_raise_cancel: object) -> trio.lowlevel.Abort:
+            del self._takers[taker]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(leave)
         self._is_waking = False
 
     def clear(self) -> None:

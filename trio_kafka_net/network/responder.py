@@ -22,14 +22,15 @@ import trio
 from trio_kafka_net.errors import FatalExitError
 
 from .connection import Connection, DisconnectCause, MuteEvent
-from .connection_set import ConnectionSet, end_request
-from .framing import Send
+from .connection_set import ConnectionSet
+from .framing import FrameSend, Send
 from .processor_statistics import ProcessorCounters
 from .request_channel import (
     CloseConnectionResponse,
     EndThrottlingResponse,
     FailedResponse,
     NoOpResponse,
+    Request,
     Response,
     SendResponse,
     StartThrottlingResponse,
@@ -92,6 +93,27 @@ class Responder(ABC):
         except Exception as error:
             # Not the failure of whoever answered: a task of this Processor meets it.
             self._queue_response(FailedResponse(response.request, error))
+        self._counters.busy_time_ns += perf_counter_ns() - started
+
+    def send_frame(self, request: Request, frame: bytes) -> None:
+        """What ``enqueue_response`` does with a frame in one piece, without an object for it.
+
+        Raises:
+            FatalExitError, MemoryError: acting on it raised one.
+        """
+        started = perf_counter_ns()
+        turn = self._turn
+        if self._queued_responses or started >= turn.ends_ns:
+            self._queue_response(SendResponse(request, FrameSend(frame)))
+            return
+        if self._now_turn != turn.number:
+            self._look_at_clock()
+        try:
+            self._send_frame(request, frame, started)
+        except (FatalExitError, MemoryError):
+            raise
+        except Exception as error:
+            self._queue_response(FailedResponse(request, error))
         self._counters.busy_time_ns += perf_counter_ns() - started
 
     def _look_at_clock(self) -> None:
@@ -163,24 +185,39 @@ class Responder(ABC):
         except BlockingIOError:
             is_done = False
         except OSError as error:
-            log.debug("%s: sending failed: %s", connection.connection_id, error)
-            connection.pending_send = send  # what went out before the failure is counted
-            self._set.close(connection, DisconnectCause.SEND_FAILED)
+            self._end_failed(connection, send, error)
             return
         connection.last_active = self._now
         if is_done:
-            counters = self._counters
-            counters.responses_sent += 1
-            counters.bytes_out += send.size
-            if send.file_bytes:
-                counters.file_bytes_out += send.file_bytes
-            connection.bytes_out += send.size
-            self._complete(connection)
+            self._counters.file_bytes_out += send.file_bytes
+            self._end_sent(connection, send.size)
         else:
-            connection.pending_send = send
-            connection.writes_interest = True
-            self._set.selector.update(connection)
-            self._set.send_stalled(connection, self._now)
+            self._wait_for_room(connection, send)
+
+    def _send_frame(self, request: Request, frame: bytes, now_ns: int) -> None:
+        connection = request.connection
+        if connection.cause is not None:
+            return
+        request.response_dequeue_time_ns = now_ns
+        send = connection.transport.send
+        try:
+            sent = send(frame)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            self._end_failed(connection, FrameSend(frame), error)
+            return
+        connection.last_active = self._now
+        if sent == len(frame):
+            self._end_sent(connection, sent)
+        else:
+            self._wait_for_room(connection, FrameSend(frame, sent))
+
+    def _wait_for_room(self, connection: Connection, send: Send) -> None:
+        connection.pending_send = send
+        connection.writes_interest = True
+        self._set.selector.update(connection)
+        self._set.send_stalled(connection, self._now)
 
     def _continue_send(self, connection: Connection) -> None:
         send = connection.pending_send
@@ -191,29 +228,41 @@ class Responder(ABC):
         except BlockingIOError:
             return
         except OSError as error:
-            log.debug("%s: sending failed: %s", connection.connection_id, error)
-            self._set.close(connection, DisconnectCause.SEND_FAILED)
+            self._end_failed(connection, send, error)
             return
         connection.last_active = self._now
         if is_done:
-            counters = self._counters
-            counters.responses_sent += 1
-            counters.bytes_out += send.size
-            counters.file_bytes_out += send.file_bytes
-            connection.bytes_out += send.size
             connection.pending_send = None
             connection.writes_interest = False
             self._set.selector.update(connection)
-            self._complete(connection)
+            self._counters.file_bytes_out += send.file_bytes
+            self._end_sent(connection, send.size)
+
+    def _end_failed(self, connection: Connection, send: Send, error: OSError) -> None:
+        log.debug("%s: sending failed: %s", connection.connection_id, error)
+        connection.pending_send = send  # what went out before the failure is counted
+        self._set.close(connection, DisconnectCause.SEND_FAILED)
+
+    def _end_sent(self, connection: Connection, size: int) -> None:
+        counters = self._counters
+        counters.responses_sent += 1
+        counters.bytes_out += size
+        connection.bytes_out += size
+        self._complete(connection)
 
     def _complete(self, connection: Connection) -> None:
         """The response of the request in progress is out, or there is none to send."""
-        end_request(connection)
+        request = connection.request
+        if request is not None:
+            connection.request = None
+            request.leave_connection()
         if self._is_draining:
             self._set.part_with(connection)
             return
         connection.on_response()
-        if not connection.mute_state:
+        if not connection.mute_state and (
+            connection.receive.has_buffered or not connection.reads_interest
+        ):
             self._read_again(connection)
 
     def _read_again(self, connection: Connection) -> None:

@@ -36,7 +36,7 @@ from trio_kafka_net.errors import ConfigError
 from .acceptor import Acceptor
 from .connection_quotas import ConnectionQuotas
 from .deadlines import Patience
-from .framing import Buffer, BytesSend, Receive, Send
+from .framing import Buffer, BytesSend, Send, frame_of
 from .handler_pool import Handle, RequestHandlerPool
 from .ip_quotas import resolve_overrides
 from .listener import Listener
@@ -63,7 +63,7 @@ class Plane:
         *,
         parse: ParseRequest,
         handle: Handle,
-        receive_type: ReceiveType,
+        receive_type: ReceiveType | None,
         connection_quotas: ConnectionQuotas,
         processor_ids: Iterator[int],
         on_finished: OnFinished | None = None,
@@ -255,7 +255,7 @@ class SocketServer:
         parse: ParseRequest = Request,
         control_handle: Handle | None = None,
         control_parse: ParseRequest | None = None,
-        receive_type: ReceiveType = Receive,
+        receive_type: ReceiveType | None = None,
         on_finished: OnFinished | None = None,
         control_on_finished: OnFinished | None = None,
     ) -> None:
@@ -497,7 +497,11 @@ def answering(handler: FrameHandler) -> Handle:
     def handle(request: Request) -> Awaitable[None] | None:
         reply = handler(request)
         if isinstance(reply, (bytes, bytearray, memoryview)):
-            request.respond(BytesSend(reply))
+            frame = frame_of(reply)
+            if frame is None:
+                request.respond(BytesSend(reply))
+            else:
+                request.respond_frame(frame)
             return None
         if isinstance(reply, Send):
             request.respond(reply)
