@@ -485,7 +485,7 @@ def test_a_fetch_that_waits_holds_no_memory_of_requests():
     async def script(bench, clock):
         released = []
         peer, request = bench.ask(a_fetch("t", min_bytes=1, max_wait_ms=60_000))
-        request.hold_memory(SimpleNamespace(release=released.append), 7)
+        request.pool, request.pool_bytes = SimpleNamespace(release=released.append), 7
         size = len(request.payload)
         await wait_all_tasks_blocked()
 
