@@ -11,7 +11,7 @@ import trio
 from trio_kafka_net.broker.cluster_state import DELIVERY_SECONDS, DeliveryWait
 from trio_kafka_net.network.handler_pool import RequestHandlerPool
 from trio_kafka_net.network.principal import KafkaPrincipal
-from trio_kafka_net.network.turn import Steps
+from trio_kafka_net.network.turn import Breaks, Steps
 
 if TYPE_CHECKING:
     from trio_kafka_net.broker.client_quotas import MutationQuota
@@ -128,6 +128,19 @@ class RequestContext:
         Cancellation: between two steps, and only when the broker stops.
         """
         return await self._pool.in_turns(steps)
+
+    def breaks(self) -> Breaks:
+        """When to let the event loop turn, for an ``async`` handler that works for long.
+
+        It is asked after every piece of the work::
+
+        breaks = ctx.breaks()
+        for each in request.topics:
+            ...
+            if breaks.is_due():
+                await breaks.take()
+        """
+        return self._pool.breaks()
 
     def parked(self, reason: str) -> AbstractAsyncContextManager[None]:
         """Wait without occupying a request handler.

@@ -209,21 +209,15 @@ class ApiDispatcher:
     def _handle_message(
         self, request: KafkaRequest, function: Handler
     ) -> Awaitable[None] | SetAside | None:
-        api = request.api
-        payload = request.payload
+        api, payload = request.api, request.payload
         try:
             if len(payload) <= _SMALL_BYTES:
                 message = api.decoder(request.api_version)(payload, request.body_position, False)
             else:
-                steps = api.stepwise_decoder(request.api_version)(
-                    payload, request.body_position, False
-                )
-                try:
-                    next(steps)
-                except StopIteration as end:  # large, but of few elements
-                    message = end.value
-                else:
-                    return self._handle_in_turns(request, function, steps)
+                decoded = _begin_decoding(request)
+                if isinstance(decoded, Generator):
+                    return self._handle_in_turns(request, function, decoded)
+                message = decoded
             request.message = message
         except RemoteProtocolError as error:
             self._close_malformed(request, error)
@@ -235,11 +229,7 @@ class ApiDispatcher:
         try:
             answer = function(ctx, message)
             if type(answer) is GeneratorType:
-                for _ in range(_STEPS_AT_ONCE):
-                    next(answer)
-                answer = ctx.in_turns(answer)
-        except StopIteration as end:
-            answer = end.value
+                answer = _begin_answer(ctx, answer)
         except Exception as error:
             self._fail(request, message, error)
             return None
@@ -372,15 +362,17 @@ class ApiDispatcher:
         else:
             is_large = True
             pieces = await self.pool.in_turns(encoding)
-        codes: list[int] = []
-        await self.pool.in_turns(self._errors.stepwise(type(response), version)(response, codes))
-        if api.kept is not None and request.kept_at is not None:
-            self._keep(api.kept, request, type(response), codes, out)
+        may_keep = api.kept is not None and request.kept_at is not None
+        if is_large or may_keep:
+            codes: list[int] = []
+            gather = self._errors.stepwise(type(response), version)
+            await self.pool.in_turns(gather(response, codes))
+            if api.kept is not None and may_keep:
+                self._keep(api.kept, request, type(response), codes, out)
         if is_large and not _request_log.isEnabledFor(logging.DEBUG):
             # So that who counts the request later need not go through all of it at once.
-            request.response = Gathered(codes)
             assert request.message is not None
-            request.message = hollow(request.message)
+            request.response, request.message = Gathered(codes), hollow(request.message)
         request.respond(BytesSend(pieces[0]) if len(pieces) == 1 else Send(pieces))
         return is_large
 
@@ -464,3 +456,25 @@ async def _call(function: Handler, ctx: RequestContext, message: Message) -> Ans
     if isinstance(answer, Generator):
         return await ctx.in_turns(answer)
     return await answer if isinstance(answer, Awaitable) else answer
+
+
+def _begin_decoding(request: KafkaRequest) -> Message | Steps[Message]:
+    """The message of a large frame, if it has few elements; or else how decoding goes on."""
+    decoder = request.api.stepwise_decoder(request.api_version)
+    steps = decoder(request.payload, request.body_position, False)
+    try:
+        next(steps)
+    except StopIteration as end:
+        message: Message = end.value
+        return message
+    return steps
+
+
+def _begin_answer(ctx: RequestContext, steps: Steps[Answer]) -> Answer | Awaitable[Answer]:
+    """The answer that steps make, if they are few; or else how it goes on."""
+    try:
+        for _ in range(_STEPS_AT_ONCE):
+            next(steps)
+    except StopIteration as end:
+        return end.value
+    return ctx.in_turns(steps)

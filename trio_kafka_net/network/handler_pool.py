@@ -42,7 +42,7 @@ from trio_kafka_net.errors import CloseConnection, FatalExitError
 from .connection import DisconnectCause
 from .request_channel import Request, RequestChannel
 from .set_aside import Resume, SetAside
-from .turn import Steps, Turn
+from .turn import Breaks, Steps, Turn
 
 log = logging.getLogger(__name__)
 
@@ -203,6 +203,10 @@ class RequestHandlerPool:
     async def in_turns(self, steps: Steps[_T]) -> _T:
         """Do a handler's work that is made of steps; see ``Turn.run``."""
         return await self._turn.run(steps)
+
+    def breaks(self) -> Breaks:
+        """When a handler that works for long shall let the event loop turn."""
+        return Breaks(self._turn)
 
     def _start_handler(self) -> None:
         assert self._nursery is not None

@@ -127,16 +127,35 @@ class Turn(trio.abc.Instrument):
         Cancellation: between two steps; the others are not done.
         """
         try:
-            ends_ns = self.end_for(perf_counter_ns())
+            breaks = Breaks(self)
             while True:
                 next(steps)
-                if perf_counter_ns() >= ends_ns:
-                    await trio.lowlevel.checkpoint()
-                    while self.is_rest:
-                        await trio.lowlevel.checkpoint()
-                    ends_ns = self.end_for(perf_counter_ns())
+                if breaks.is_due():
+                    await breaks.take()
         except StopIteration as end:
             result: _T = end.value
             return result
         finally:
             steps.close()
+
+
+class Breaks:
+    """The same for work that is done by an ``async`` function, to be asked after each piece."""
+
+    __slots__ = ("_ends_ns", "_turn")
+
+    def __init__(self, turn: Turn) -> None:
+        """Work begins now."""
+        self._turn = turn
+        self._ends_ns = turn.end_for(perf_counter_ns())
+
+    def is_due(self) -> bool:
+        """Whether the turn is over."""
+        return perf_counter_ns() >= self._ends_ns
+
+    async def take(self) -> None:
+        """Let the event loop turn, and wait for a turn in which work may go on."""
+        await trio.lowlevel.checkpoint()
+        while self._turn.is_rest:
+            await trio.lowlevel.checkpoint()
+        self._ends_ns = self._turn.end_for(perf_counter_ns())
