@@ -19,7 +19,6 @@ Version notes:
 from __future__ import annotations
 
 import enum
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -29,6 +28,7 @@ from trio_kafka_net.broker.dynamic_config import ALL_BROKERS, Change
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.config.settings import settings_of, to_text
 from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
 from trio_kafka_net.protocol.messages.incremental_alter_configs import (
@@ -36,7 +36,7 @@ from trio_kafka_net.protocol.messages.incremental_alter_configs import (
     IncrementalAlterConfigsResponse,
 )
 
-from .configs import ResourceType, check_node
+from .configs import ResourceType, check_node, count_resources
 from .context import RequestContext
 from .log_levels import check_log_levels, set_log_levels
 
@@ -77,14 +77,17 @@ async def alter_configs(ctx: RequestContext, request: AlterConfigsRequest) -> Al
     Source: Kafka ``ConfigAdminManager``, ``ConfigurationControlManager.legacyAlterConfigs``.
     """
     failures = await _alter(ctx, request.resources, _replacement, request.validate_only)
-    return AlterConfigsResponse(
-        responses=[
+    response = AlterConfigsResponse()
+    breaks = ctx.breaks()
+    for kind, name, code, text in _outcomes(request.resources, failures):
+        response.responses.append(
             AlterConfigsResponse.ResourceResponse(
                 error_code=code, error_message=text, resource_type=kind, resource_name=name
             )
-            for kind, name, code, text in _outcomes(request.resources, failures)
-        ]
-    )
+        )
+        if breaks.is_due():
+            await breaks.take()
+    return response
 
 
 async def incremental_alter_configs(
@@ -96,14 +99,17 @@ async def incremental_alter_configs(
     """
     operations = partial(_operations, ctx)
     failures = await _alter(ctx, request.resources, operations, request.validate_only)
-    return IncrementalAlterConfigsResponse(
-        responses=[
+    response = IncrementalAlterConfigsResponse()
+    breaks = ctx.breaks()
+    for kind, name, code, text in _outcomes(request.resources, failures):
+        response.responses.append(
             IncrementalAlterConfigsResponse.AlterConfigsResourceResponse(
                 error_code=code, error_message=text, resource_type=kind, resource_name=name
             )
-            for kind, name, code, text in _outcomes(request.resources, failures)
-        ]
-    )
+        )
+        if breaks.is_due():
+            await breaks.take()
+    return response
 
 
 async def _alter(
@@ -114,7 +120,8 @@ async def _alter(
 ) -> Failures:
     failures: Failures = {}
     topics: dict[str, Change] = {}
-    times = Counter((each.resource_type, each.resource_name) for each in resources)
+    times = await ctx.in_turns(count_resources(resources))
+    breaks = ctx.breaks()
     for resource in resources:
         kind, name = resource.resource_type, resource.resource_name
         try:
@@ -129,6 +136,8 @@ async def _alter(
                 await _alter_other(ctx, resource, change, validate_only)
         except KafkaError as error:
             failures[kind, name] = error
+        if breaks.is_due():
+            await breaks.take()
     failed = await ctx.broker.controller.alter_topic_configs(topics, validate_only=validate_only)
     failures.update({(ResourceType.TOPIC, name): error for name, error in failed.items()})
     return failures
@@ -273,31 +282,33 @@ def _outcomes(
 
 def _alter_error(
     request: AlterConfigsRequest, code: ErrorCode, text: str | None
-) -> AlterConfigsResponse:
-    return AlterConfigsResponse(
-        responses=[
+) -> Steps[AlterConfigsResponse]:
+    response = AlterConfigsResponse()
+    for each in request.resources:
+        response.responses.append(
             AlterConfigsResponse.ResourceResponse(
                 error_code=code,
                 error_message=text,
                 resource_type=each.resource_type,
                 resource_name=each.resource_name,
             )
-            for each in request.resources
-        ]
-    )
+        )
+        yield
+    return response
 
 
 def _incremental_error(
     request: IncrementalAlterConfigsRequest, code: ErrorCode, text: str | None
-) -> IncrementalAlterConfigsResponse:
-    return IncrementalAlterConfigsResponse(
-        responses=[
+) -> Steps[IncrementalAlterConfigsResponse]:
+    response = IncrementalAlterConfigsResponse()
+    for each in request.resources:
+        response.responses.append(
             IncrementalAlterConfigsResponse.AlterConfigsResourceResponse(
                 error_code=code,
                 error_message=text,
                 resource_type=each.resource_type,
                 resource_name=each.resource_name,
             )
-            for each in request.resources
-        ]
-    )
+        )
+        yield
+    return response

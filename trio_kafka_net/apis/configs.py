@@ -229,18 +229,19 @@ def _nothing(resource_type: int, name: str) -> list[ResourceResult]:
 
 def _describe_configs_error(
     request: DescribeConfigsRequest, code: ErrorCode, text: str | None
-) -> DescribeConfigsResponse:
-    return DescribeConfigsResponse(
-        results=[
+) -> Steps[DescribeConfigsResponse]:
+    response = DescribeConfigsResponse()
+    for each in request.resources:
+        response.results.append(
             Result(
                 error_code=code,
                 error_message=text,
                 resource_type=each.resource_type,
                 resource_name=each.resource_name,
             )
-            for each in request.resources
-        ]
-    )
+        )
+        yield
+    return response
 
 
 def list_config_resources(

@@ -210,6 +210,7 @@ class DelayedFetch(DelayedAnswer):
             for asked in topic.partitions:
                 self._read_partition(name, asked)
                 yield
+            yield
         self._see_whether_enough()
 
     def read(self, topics: Iterable[FetchRequest.Topic]) -> None:

@@ -66,6 +66,7 @@ def list_offsets(ctx: RequestContext, request: ListOffsetsRequest) -> Steps[List
             key = topic.name, asked.partition_index
             times[key] = times.get(key, 0) + 1
             yield
+        yield
     response = ListOffsetsResponse()
     for topic in request.topics:
         answer = ListOffsetsResponse.TopicResponse(name=topic.name)
@@ -74,6 +75,7 @@ def list_offsets(ctx: RequestContext, request: ListOffsetsRequest) -> Steps[List
             count = times[topic.name, asked.partition_index]
             answer.partitions.append(_list_one(ctx, topic.name, asked, count))
             yield
+        yield
     return response
 
 

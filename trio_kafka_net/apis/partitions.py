@@ -78,6 +78,7 @@ def delete_records(
         for asked in topic.partitions:
             offsets[topic.name, asked.partition_index] = asked.offset
             yield
+        yield
     results: dict[str, list[DeletedPartition]] = {}
     for (name, index), offset in offsets.items():
         results.setdefault(name, []).append(_delete_from(ctx, name, index, offset))
@@ -132,7 +133,10 @@ def describe_producers(
     Source: Kafka ``KafkaApis.handleDescribeProducersRequest`` (4.1).
     """
     # A partition may know thousands of producers: naming it a thousand times must not pay.
-    asked = {topic.name: dict.fromkeys(topic.partition_indexes) for topic in request.topics}
+    asked: dict[str, dict[int, None]] = {}
+    for topic in request.topics:
+        asked[topic.name] = dict.fromkeys(topic.partition_indexes)
+        yield
     response = DescribeProducersResponse()
     for name, indexes in asked.items():
         described = DescribeProducersResponse.TopicResponse(name=name)
@@ -140,6 +144,7 @@ def describe_producers(
         for index in indexes:
             described.partitions.append(_producers_of(ctx, name, index))
             yield
+        yield
     return response
 
 
@@ -206,6 +211,7 @@ def offset_for_leader_epoch(
         for asked in topic.partitions:
             answer.partitions.append(_end_of_epoch(ctx, topic.topic, asked))
             yield
+        yield
     return response
 
 
