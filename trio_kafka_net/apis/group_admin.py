@@ -13,6 +13,7 @@ Version notes:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from trio_kafka_net.broker.coordinator.classic_group import ClassicGroup
@@ -60,8 +61,8 @@ def list_groups(ctx: RequestContext, request: ListGroupsRequest) -> Steps[ListGr
 
     Source: Kafka ``GroupMetadataManager.listGroups``.
     """
-    states = {text.strip().lower() for text in request.states_filter}
-    types = {text.strip().lower() for text in request.types_filter}
+    states = yield from _lower(request.states_filter)
+    types = yield from _lower(request.types_filter)
     if types and _CLASSIC not in types:
         return ListGroupsResponse()
     response = ListGroupsResponse()
@@ -77,6 +78,14 @@ def list_groups(ctx: RequestContext, request: ListGroupsRequest) -> Steps[ListGr
             )
         yield
     return response
+
+
+def _lower(texts: Iterable[str]) -> Steps[set[str]]:
+    lower = set()
+    for text in texts:
+        lower.add(text.strip().lower())
+        yield
+    return lower
 
 
 def describe_groups(

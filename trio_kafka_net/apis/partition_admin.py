@@ -16,8 +16,10 @@ Version notes:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import heapq
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Final
 
 from trio_kafka_net.broker.elections import ElectionType
 from trio_kafka_net.broker.leaderships import PartitionKey
@@ -48,6 +50,9 @@ from .context import RequestContext
 
 if TYPE_CHECKING:
     from .registry import KafkaApis
+
+_SORTED_AT_ONCE: Final = 1000
+"""Names sorted in one step: a fifth of a millisecond."""
 
 PartitionResult = ElectLeadersResponse.PartitionResult
 ReassignedPartition = AlterPartitionReassignmentsResponse.ReassignablePartitionResponse
@@ -259,9 +264,10 @@ async def describe_topic_partitions(
     cursor = request.cursor
     begin = "" if cursor is None else cursor.topic_name
     if request.topics:
-        names = sorted({topic.name for topic in request.topics if topic.name >= begin})
-        if cursor is not None and begin not in names:
+        asked = await ctx.in_turns(_names_from(request.topics, begin))
+        if cursor is not None and begin not in asked:
             raise KafkaError(ErrorCode.INVALID_REQUEST)
+        names = await ctx.in_turns(_in_order(asked))
     else:
         names = [topic.name for topic in ctx.broker.metadata if topic.name >= begin]
     if cursor is not None and cursor.partition_index < 0:
@@ -290,6 +296,33 @@ async def describe_topic_partitions(
             response.next_cursor = Cursor(topic_name=name, partition_index=end)
             break
     return response
+
+
+def _names_from(
+    topics: Iterable[DescribeTopicPartitionsRequest.TopicRequest], begin: str
+) -> Steps[dict[str, None]]:
+    names: dict[str, None] = {}
+    for topic in topics:
+        if topic.name >= begin:
+            names[topic.name] = None
+        yield
+    return names
+
+
+def _in_order(names: Iterable[str]) -> Steps[list[str]]:
+    """Sorted, piece by piece."""
+    unsorted = iter(names)
+    pieces = []
+    while piece := sorted(islice(unsorted, _SORTED_AT_ONCE)):
+        pieces.append(piece)
+        yield
+    if len(pieces) == 1:
+        return pieces[0]
+    merged = []
+    for name in heapq.merge(*pieces):
+        merged.append(name)
+        yield
+    return merged
 
 
 def _unknown_topic(name: str) -> DescribedTopic:
