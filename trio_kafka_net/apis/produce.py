@@ -129,6 +129,8 @@ async def _append_slowly(production: _Production) -> Answer:
                 production.append(answers, name, data, check)
             if breaks.is_due():
                 await breaks.take()
+        if breaks.is_due():
+            await breaks.take()
     return await _wait(production)
 
 

@@ -241,7 +241,9 @@ async def delete_topics(ctx: RequestContext, request: DeleteTopicsRequest) -> De
     quota = ctx.mutation_quota(strict_since=_STRICT_DELETION_SINCE)
     wait = ctx.delivery_wait(request.timeout_ms, "DeleteTopics")
     again = await _delete(ctx, found, quota, wait)
-    return DeleteTopicsResponse(responses=[each for each in results if id(each) not in again])
+    if again:
+        results = [each for each in results if id(each) not in again]
+    return DeleteTopicsResponse(responses=results)
 
 
 def _found(ctx: RequestContext, request: DeleteTopicsRequest) -> Steps[tuple[_Results, _Found]]:
