@@ -283,10 +283,10 @@ async def _describe_in_passes(
     """Let others go on when a turn is over; what changes meanwhile is told or not."""
     breaks = ctx.breaks()
     for topic in found:
-        if breaks.is_due():
-            await breaks.take()
         if not isinstance(topic, TopicMetadata):
             response.topics.append(topic)
+            if breaks.is_due():
+                await breaks.take()
             continue
         described = describer.without_partitions(topic)
         response.topics.append(described)
