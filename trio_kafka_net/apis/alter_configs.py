@@ -115,7 +115,7 @@ async def incremental_alter_configs(
 async def _alter(
     ctx: RequestContext,
     resources: Sequence[Resource],
-    change_of: Callable[[Any], Change],
+    change_of: Callable[[Any], Steps[Change]],
     validate_only: bool,
 ) -> Failures:
     failures: Failures = {}
@@ -129,7 +129,7 @@ async def _alter(
                 raise KafkaError(
                     ErrorCode.INVALID_REQUEST, "Each resource must appear at most once."
                 )
-            change = change_of(resource)
+            change = await ctx.in_turns(change_of(resource))
             if kind == ResourceType.TOPIC:
                 topics[name] = change
             else:
@@ -191,16 +191,16 @@ def _alter_loggers(operations: Sequence[Operation], validate_only: bool) -> None
         set_log_levels(levels)
 
 
-def _replacement(resource: AlterConfigsRequest.Resource) -> Change:
+def _replacement(resource: AlterConfigsRequest.Resource) -> Steps[Change]:
     """Let the resource set what is named and nothing else."""
-    texts = _checked((config.name, config.value) for config in resource.configs)
+    texts = yield from _checked((config.name, config.value) for config in resource.configs)
     return lambda _before: dict(texts)
 
 
-def _operations(ctx: RequestContext, resource: Incremental) -> Change:
+def _operations(ctx: RequestContext, resource: Incremental) -> Steps[Change]:
     """Do what is asked to the settings of the resource, in the order given."""
     is_topic = resource.resource_type == ResourceType.TOPIC
-    texts = _checked(
+    texts = yield from _checked(
         (
             config.name,
             "" if config.config_operation == OperationType.DELETE else config.value,
@@ -216,17 +216,26 @@ def _operations(ctx: RequestContext, resource: Incremental) -> Change:
                 ErrorCode.INVALID_REQUEST, f"Unknown operations type {config.config_operation}"
             ) from None
         operations.append((kind, config.name, texts[config.name]))
+        yield
     return partial(_operate, operations, partial(_in_force, ctx, is_topic))
 
 
-def _checked(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str]:
-    pairs = list(pairs)
-    texts = {name: text for name, text in pairs if text is not None}
-    if len({name for name, _ in pairs}) < len(pairs):
+def _checked(pairs: Iterable[tuple[str, str | None]]) -> Steps[dict[str, str]]:
+    texts: dict[str, str] = {}
+    without: dict[str, None] = {}
+    has_duplicates = False
+    for name, text in pairs:
+        has_duplicates |= name in texts or name in without
+        if text is None:
+            without[name] = None
+        else:
+            texts[name] = text
+        yield
+    if has_duplicates:
         raise KafkaError(ErrorCode.INVALID_REQUEST, "Error due to duplicate config keys")
-    without = ", ".join(name for name, text in pairs if text is None)
-    if without:
-        raise KafkaError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {without}")
+    if any(without):
+        named = ", ".join(without)
+        raise KafkaError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {named}")
     return texts
 
 
