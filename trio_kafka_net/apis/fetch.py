@@ -211,7 +211,8 @@ class DelayedFetch(DelayedAnswer):
                 self._read_partition(name, asked)
                 yield
             yield
-        self._see_whether_enough()
+        if self._bytes_read >= self._request.min_bytes or self._bytes_left <= 0:
+            self.is_enough = True
 
     def read(self, topics: Iterable[FetchRequest.Topic]) -> None:
         """Look at every partition once, within the limits.
@@ -233,10 +234,7 @@ class DelayedFetch(DelayedAnswer):
             name = topic.topic if has_names else self._name_of(topic)
             for asked in topic.partitions:
                 self._read_partition(name, asked)
-        self._see_whether_enough()
-
-    def _see_whether_enough(self) -> None:
-        if self._bytes_read >= self._request.min_bytes or self._bytes_left <= 0:
+        if self._bytes_read >= request.min_bytes or self._bytes_left <= 0:
             self.is_enough = True
 
     def _name_of(self, topic: FetchRequest.Topic) -> str | None:
