@@ -19,95 +19,27 @@ import trio.lowlevel
 from loop_probe import LONGEST_TURN_MS, LoopProbe
 from pairs import Effort, Goal, Row, alone
 
+from trio_kafka_net.apis.registry import KafkaApis
 from trio_kafka_net.broker_server import open_broker
+from trio_kafka_net.cli.garbage import ShortCollections
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.protocol.codec import decode, encode
 from trio_kafka_net.protocol.headers import encode_request
 from trio_kafka_net.protocol.message import Message
-from trio_kafka_net.protocol.messages import (
-    CreateTopicsRequest,
-    DeleteTopicsRequest,
-    FetchRequest,
-    FindCoordinatorRequest,
-    ListOffsetsRequest,
-    MetadataRequest,
-    ProduceRequest,
-)
-from trio_kafka_net.protocol.primitives import MAX_REQUEST_ELEMENTS
 from trio_kafka_net.testing.client import RawClient
+from trio_kafka_net.testing.largest_requests import largest_requests
 
 ROUNDS = 3
 
 
-def requests() -> Iterator[tuple[Message, int]]:
-    """Requests that name as many things as they may, each but once."""
-    count = MAX_REQUEST_ELEMENTS
-    names = [f"{number:x}" for number in range(count)]
-    yield (
-        MetadataRequest(
-            topics=[MetadataRequest.Topic(name=name) for name in names],
-            allow_auto_topic_creation=False,
-        ),
-        9,
-    )
-    yield (
-        MetadataRequest(
-            topics=[MetadataRequest.Topic(name=f"{name}/") for name in names],
-            allow_auto_topic_creation=False,
-        ),
-        9,
-    )
-    yield FindCoordinatorRequest(coordinator_keys=names), 4
-    yield DeleteTopicsRequest(topic_names=names), 5
-    yield (
-        CreateTopicsRequest(
-            topics=[CreateTopicsRequest.CreatableTopic(name=f"{name}/") for name in names]
-        ),
-        5,
-    )
-    partitions = count - 1
-    yield (
-        FetchRequest(
-            topics=[
-                FetchRequest.Topic(
-                    topic="t",
-                    partitions=[
-                        FetchRequest.Partition(partition=each) for each in range(partitions)
-                    ],
-                )
-            ]
-        ),
-        12,
-    )
-    yield (
-        ListOffsetsRequest(
-            topics=[
-                ListOffsetsRequest.Topic(
-                    name="t",
-                    partitions=[
-                        ListOffsetsRequest.Partition(partition_index=each)
-                        for each in range(partitions)
-                    ],
-                )
-            ]
-        ),
-        7,
-    )
-    yield (
-        ProduceRequest(
-            acks=1,
-            topic_data=[
-                ProduceRequest.TopicProduceData(
-                    name="t",
-                    partition_data=[
-                        ProduceRequest.PartitionProduceData(index=each, records=b"")
-                        for each in range(partitions)
-                    ],
-                )
-            ],
-        ),
-        9,
-    )
+Case = tuple[str, Message, int]
+"""What to call a request, the request, and its version."""
+
+
+def requests() -> Iterator[Case]:
+    """The largest requests of every API of the data plane, in its last version."""
+    table = KafkaApis.default().table(is_control_plane=False)
+    return largest_requests({key: api.max_version for key, api in table.items()})
 
 
 def decode_seconds(message: Message, version: int) -> float:
@@ -132,9 +64,8 @@ class Service:
     """What the event loop's thread worked in its longest turn meanwhile."""
 
 
-async def serve(port: int, message: Message, version: int, probe: LoopProbe) -> Service:
+async def serve(port: int, name: str, frame: bytes, probe: LoopProbe) -> Service:
     """Ask a few times; the client lives in the broker's event loop, and does little there."""
-    frame = b"".join(bytes(piece) for piece in encode_request(message, version, 0))
     served, turns = [], []
     async with await RawClient.connect("127.0.0.1", port) as client:
         for _ in range(ROUNDS):
@@ -145,17 +76,24 @@ async def serve(port: int, message: Message, version: int, probe: LoopProbe) -> 
             served.append((time.perf_counter() - started) * 1e3)
             await trio.lowlevel.checkpoint()  # the turn is over
             turns.append(max(probe.cpu_ns) / 1e6)
-    return Service(f"{type(message).__name__} v{version}", min(served), min(turns))
+    return Service(name, min(served), min(turns))
 
 
 async def services() -> list[Service]:
-    """What each of the requests costs."""
+    """What each of the requests costs a broker that collects its garbage as the command does."""
     config = BrokerConfig(listeners=("PLAINTEXT://127.0.0.1:0",), trio_in_memory=True)
     probe = LoopProbe()
-    async with open_broker(config) as broker:
-        trio.lowlevel.add_instrument(probe)
-        port = broker.bound_listeners[0].port
-        return [await serve(port, message, version, probe) for message, version in requests()]
+    frames = [
+        (name, b"".join(bytes(piece) for piece in encode_request(message, version, 0)))
+        for name, message, version in requests()
+    ]
+    with ShortCollections() as collections:
+        async with open_broker(config) as broker:
+            await broker.local.controller.create_topic("t", partitions=1)
+            collections.settle()
+            trio.lowlevel.add_instrument(probe)
+            port = broker.bound_listeners[0].port
+            return [await serve(port, name, frame, probe) for name, frame in frames]
 
 
 def rows(effort: Effort) -> Iterator[Row]:
@@ -172,11 +110,11 @@ def rows(effort: Effort) -> Iterator[Row]:
 
 def main() -> None:
     """Print the table."""
-    print(f"{'request':<28}{'decode ms':>10}{'served ms':>10}{'turn ms':>10}")
+    print(f"{'request':<52}{'decode ms':>10}{'served ms':>10}{'turn ms':>10}")
     measured = trio.run(services)
-    for (message, version), service in zip(requests(), measured, strict=True):
+    for (name, message, version), service in zip(requests(), measured, strict=True):
         decoded = decode_seconds(message, version) * 1000
-        print(f"{service.name:<28}{decoded:>10.0f}{service.served:>10.0f}{service.turn:>10.0f}")
+        print(f"{name:<52}{decoded:>10.0f}{service.served:>10.0f}{service.turn:>10.1f}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import logging
 
 import attrs
 import pytest
+import trio
 
 from trio_kafka_net.apis import cluster, kept_answers
 from trio_kafka_net.apis.kept_answers import KeptAnswer, KeptAnswers
@@ -15,6 +16,7 @@ from trio_kafka_net.broker.client_quotas import Alteration
 from trio_kafka_net.broker.log.segment_file import SegmentFile
 from trio_kafka_net.broker.metadata_cache import BrokerMetadata, Endpoint, PartitionMetadata
 from trio_kafka_net.metrics import names
+from trio_kafka_net.network.turn import Breaks
 from trio_kafka_net.protocol.api_keys import ApiKey
 from trio_kafka_net.protocol.codec import encode
 from trio_kafka_net.protocol.error_codes import ErrorCode
@@ -157,11 +159,13 @@ async def test_many_partitions_are_described_as_few_are(lab, made, monkeypatch):
 async def test_an_answer_that_is_overtaken_is_not_given_again(lab, monkeypatch):
     """The topic changes while others go on, between two passes over its partitions."""
     monkeypatch.setattr(cluster, "_PARTITIONS_PER_PASS", 1)
+    monkeypatch.setattr(cluster, "_TOPICS_PER_STEP", 1)
+    monkeypatch.setattr(Breaks, "is_due", lambda self: True)
 
     async def change():
         led_by(lab, 0, leader_id=7)
 
-    monkeypatch.setattr(cluster.trio.lowlevel, "checkpoint", change)
+    monkeypatch.setattr(trio.lowlevel, "checkpoint", change)
     overtaken = await lab.ask(ALL, 12)
     monkeypatch.undo()
 

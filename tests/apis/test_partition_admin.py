@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+import trio.lowlevel
 
 from trio_kafka_net.apis.partition_admin import describe_topic_partitions
 from trio_kafka_net.protocol.error_codes import ErrorCode
@@ -341,7 +342,12 @@ async def test_topic_that_is_deleted_meanwhile_is_not_described(lab, nursery):
 
     nursery.start_soon(delete_the_last)
     response = await describe_topic_partitions(
-        SimpleNamespace(broker=lab.local, listener_name="PLAINTEXT"), a_page()
+        SimpleNamespace(
+            broker=lab.local,
+            listener_name="PLAINTEXT",
+            breaks=lambda: SimpleNamespace(is_due=lambda: True, take=trio.lowlevel.checkpoint),
+        ),
+        a_page(),
     )
     topics, following = described(response)
 

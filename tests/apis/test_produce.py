@@ -9,6 +9,7 @@ import trio
 from trio_kafka_net.broker.log.unified_log import UnifiedLog
 from trio_kafka_net.broker.partition import Partition
 from trio_kafka_net.errors import LogDirFailedError
+from trio_kafka_net.network.turn import Breaks
 from trio_kafka_net.protocol.compression import Compression
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages import MetadataRequest, ProduceRequest
@@ -337,6 +338,7 @@ async def test_large_request_lets_others_have_their_turn(lab, monkeypatch):
         return append(self, *arguments, **settings)
 
     monkeypatch.setattr(Partition, "append_records", append_records)
+    monkeypatch.setattr(Breaks, "is_due", lambda self: True)
     response = await lab.ask(request, 9)
 
     assert [each.base_offset for each in response.responses[0].partition_responses] == [0, 0, 0]

@@ -39,6 +39,16 @@ def test_what_survives_a_full_collection_is_not_looked_at_again(collections):
     assert not any(each is survivor for each in gc.get_objects())
 
 
+def test_a_full_collection_does_not_look_at_what_survived_a_shorter_one(collections):
+    """Or it would come in the middle of a request that makes a hundred thousand objects."""
+    collections.settle()
+    survivor = Knot()
+    gc.collect(0)
+    assert any(each is survivor for each in gc.get_objects())
+    gc.collect(1)
+    assert not any(each is survivor for each in gc.get_objects())
+
+
 def test_a_cycle_that_was_not_frozen_is_collected(collections):
     collections.settle()
     knot = weakref.ref(Knot())

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.create_acls import CreateAclsRequest, CreateAclsResponse
 from trio_kafka_net.protocol.messages.delete_acls import DeleteAclsRequest, DeleteAclsResponse
@@ -47,7 +48,7 @@ def describe_acls(ctx: RequestContext, request: DescribeAclsRequest) -> Describe
     )
 
 
-def create_acls(ctx: RequestContext, request: CreateAclsRequest) -> CreateAclsResponse:
+def create_acls(ctx: RequestContext, request: CreateAclsRequest) -> Steps[CreateAclsResponse]:
     """Refuse each of them.
 
     Source: Kafka ``AclApis.handleCreateAcls``.
@@ -57,16 +58,17 @@ def create_acls(ctx: RequestContext, request: CreateAclsRequest) -> CreateAclsRe
 
 def _create_acls_error(
     request: CreateAclsRequest, code: ErrorCode, text: str | None
-) -> CreateAclsResponse:
-    return CreateAclsResponse(
-        results=[
+) -> Steps[CreateAclsResponse]:
+    response = CreateAclsResponse()
+    for _ in request.creations:
+        response.results.append(
             CreateAclsResponse.AclCreationResult(error_code=code, error_message=text)
-            for _ in request.creations
-        ]
-    )
+        )
+        yield
+    return response
 
 
-def delete_acls(ctx: RequestContext, request: DeleteAclsRequest) -> DeleteAclsResponse:
+def delete_acls(ctx: RequestContext, request: DeleteAclsRequest) -> Steps[DeleteAclsResponse]:
     """Refuse each filter.
 
     Source: Kafka ``AclApis.handleDeleteAcls``.
@@ -76,10 +78,11 @@ def delete_acls(ctx: RequestContext, request: DeleteAclsRequest) -> DeleteAclsRe
 
 def _delete_acls_error(
     request: DeleteAclsRequest, code: ErrorCode, text: str | None
-) -> DeleteAclsResponse:
-    return DeleteAclsResponse(
-        filter_results=[
+) -> Steps[DeleteAclsResponse]:
+    response = DeleteAclsResponse()
+    for _ in request.filters:
+        response.filter_results.append(
             DeleteAclsResponse.FilterResult(error_code=code, error_message=text)
-            for _ in request.filters
-        ]
-    )
+        )
+        yield
+    return response

@@ -19,7 +19,6 @@ Version notes:
 from __future__ import annotations
 
 import enum
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -29,6 +28,7 @@ from trio_kafka_net.broker.dynamic_config import ALL_BROKERS, Change
 from trio_kafka_net.config import BrokerConfig
 from trio_kafka_net.config.settings import settings_of, to_text
 from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.alter_configs import AlterConfigsRequest, AlterConfigsResponse
 from trio_kafka_net.protocol.messages.incremental_alter_configs import (
@@ -36,7 +36,7 @@ from trio_kafka_net.protocol.messages.incremental_alter_configs import (
     IncrementalAlterConfigsResponse,
 )
 
-from .configs import ResourceType, check_node
+from .configs import ResourceType, check_node, count_resources
 from .context import RequestContext
 from .log_levels import check_log_levels, set_log_levels
 
@@ -77,14 +77,17 @@ async def alter_configs(ctx: RequestContext, request: AlterConfigsRequest) -> Al
     Source: Kafka ``ConfigAdminManager``, ``ConfigurationControlManager.legacyAlterConfigs``.
     """
     failures = await _alter(ctx, request.resources, _replacement, request.validate_only)
-    return AlterConfigsResponse(
-        responses=[
+    response = AlterConfigsResponse()
+    breaks = ctx.breaks()
+    for kind, name, code, text in _outcomes(request.resources, failures):
+        response.responses.append(
             AlterConfigsResponse.ResourceResponse(
                 error_code=code, error_message=text, resource_type=kind, resource_name=name
             )
-            for kind, name, code, text in _outcomes(request.resources, failures)
-        ]
-    )
+        )
+        if breaks.is_due():
+            await breaks.take()
+    return response
 
 
 async def incremental_alter_configs(
@@ -96,25 +99,29 @@ async def incremental_alter_configs(
     """
     operations = partial(_operations, ctx)
     failures = await _alter(ctx, request.resources, operations, request.validate_only)
-    return IncrementalAlterConfigsResponse(
-        responses=[
+    response = IncrementalAlterConfigsResponse()
+    breaks = ctx.breaks()
+    for kind, name, code, text in _outcomes(request.resources, failures):
+        response.responses.append(
             IncrementalAlterConfigsResponse.AlterConfigsResourceResponse(
                 error_code=code, error_message=text, resource_type=kind, resource_name=name
             )
-            for kind, name, code, text in _outcomes(request.resources, failures)
-        ]
-    )
+        )
+        if breaks.is_due():
+            await breaks.take()
+    return response
 
 
 async def _alter(
     ctx: RequestContext,
     resources: Sequence[Resource],
-    change_of: Callable[[Any], Change],
+    change_of: Callable[[Any], Steps[Change]],
     validate_only: bool,
 ) -> Failures:
     failures: Failures = {}
     topics: dict[str, Change] = {}
-    times = Counter((each.resource_type, each.resource_name) for each in resources)
+    times = await ctx.in_turns(count_resources(resources))
+    breaks = ctx.breaks()
     for resource in resources:
         kind, name = resource.resource_type, resource.resource_name
         try:
@@ -122,13 +129,15 @@ async def _alter(
                 raise KafkaError(
                     ErrorCode.INVALID_REQUEST, "Each resource must appear at most once."
                 )
-            change = change_of(resource)
+            change = await ctx.in_turns(change_of(resource))
             if kind == ResourceType.TOPIC:
                 topics[name] = change
             else:
                 await _alter_other(ctx, resource, change, validate_only)
         except KafkaError as error:
             failures[kind, name] = error
+        if breaks.is_due():
+            await breaks.take()
     failed = await ctx.broker.controller.alter_topic_configs(topics, validate_only=validate_only)
     failures.update({(ResourceType.TOPIC, name): error for name, error in failed.items()})
     return failures
@@ -182,16 +191,16 @@ def _alter_loggers(operations: Sequence[Operation], validate_only: bool) -> None
         set_log_levels(levels)
 
 
-def _replacement(resource: AlterConfigsRequest.Resource) -> Change:
+def _replacement(resource: AlterConfigsRequest.Resource) -> Steps[Change]:
     """Let the resource set what is named and nothing else."""
-    texts = _checked((config.name, config.value) for config in resource.configs)
+    texts = yield from _checked((config.name, config.value) for config in resource.configs)
     return lambda _before: dict(texts)
 
 
-def _operations(ctx: RequestContext, resource: Incremental) -> Change:
+def _operations(ctx: RequestContext, resource: Incremental) -> Steps[Change]:
     """Do what is asked to the settings of the resource, in the order given."""
     is_topic = resource.resource_type == ResourceType.TOPIC
-    texts = _checked(
+    texts = yield from _checked(
         (
             config.name,
             "" if config.config_operation == OperationType.DELETE else config.value,
@@ -207,17 +216,26 @@ def _operations(ctx: RequestContext, resource: Incremental) -> Change:
                 ErrorCode.INVALID_REQUEST, f"Unknown operations type {config.config_operation}"
             ) from None
         operations.append((kind, config.name, texts[config.name]))
+        yield
     return partial(_operate, operations, partial(_in_force, ctx, is_topic))
 
 
-def _checked(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str]:
-    pairs = list(pairs)
-    texts = {name: text for name, text in pairs if text is not None}
-    if len({name for name, _ in pairs}) < len(pairs):
+def _checked(pairs: Iterable[tuple[str, str | None]]) -> Steps[dict[str, str]]:
+    texts: dict[str, str] = {}
+    without: dict[str, None] = {}
+    has_duplicates = False
+    for name, text in pairs:
+        has_duplicates |= name in texts or name in without
+        if text is None:
+            without[name] = None
+        else:
+            texts[name] = text
+        yield
+    if has_duplicates:
         raise KafkaError(ErrorCode.INVALID_REQUEST, "Error due to duplicate config keys")
-    without = ", ".join(name for name, text in pairs if text is None)
-    if without:
-        raise KafkaError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {without}")
+    if any(without):
+        named = ", ".join(without)
+        raise KafkaError(ErrorCode.INVALID_REQUEST, f"Null value not supported for : {named}")
     return texts
 
 
@@ -273,31 +291,33 @@ def _outcomes(
 
 def _alter_error(
     request: AlterConfigsRequest, code: ErrorCode, text: str | None
-) -> AlterConfigsResponse:
-    return AlterConfigsResponse(
-        responses=[
+) -> Steps[AlterConfigsResponse]:
+    response = AlterConfigsResponse()
+    for each in request.resources:
+        response.responses.append(
             AlterConfigsResponse.ResourceResponse(
                 error_code=code,
                 error_message=text,
                 resource_type=each.resource_type,
                 resource_name=each.resource_name,
             )
-            for each in request.resources
-        ]
-    )
+        )
+        yield
+    return response
 
 
 def _incremental_error(
     request: IncrementalAlterConfigsRequest, code: ErrorCode, text: str | None
-) -> IncrementalAlterConfigsResponse:
-    return IncrementalAlterConfigsResponse(
-        responses=[
+) -> Steps[IncrementalAlterConfigsResponse]:
+    response = IncrementalAlterConfigsResponse()
+    for each in request.resources:
+        response.responses.append(
             IncrementalAlterConfigsResponse.AlterConfigsResourceResponse(
                 error_code=code,
                 error_message=text,
                 resource_type=each.resource_type,
                 resource_name=each.resource_name,
             )
-            for each in request.resources
-        ]
-    )
+        )
+        yield
+    return response

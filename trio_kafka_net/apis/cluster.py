@@ -31,8 +31,6 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-import trio
-
 from trio_kafka_net.broker.metadata_cache import (
     INTERNAL_TOPICS,
     NO_LEADER,
@@ -41,6 +39,7 @@ from trio_kafka_net.broker.metadata_cache import (
     validate_topic_name,
 )
 from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.api_versions import ApiVersionsRequest, ApiVersionsResponse
 from trio_kafka_net.protocol.messages.describe_cluster import (
@@ -77,8 +76,10 @@ _MAX_TOPICS_MADE = 100
 _MAKING_MS = 15_000
 """How long a Metadata request waits for brokers to hear of the topics that it makes."""
 
-_PARTITIONS_PER_PASS = 1000
-"""Described between two checkpoints: about two milliseconds."""
+_PARTITIONS_PER_PASS = 500
+"""Described at once: about a millisecond. What is more takes turns."""
+_TOPICS_PER_STEP = 100
+"""And partitions, of what takes turns: a fifth of a millisecond."""
 
 _AskedTopic = tuple[bytes, "str | None"]
 """Topic id (zero if not given) and name."""
@@ -134,8 +135,10 @@ def metadata(
     ctx: RequestContext, request: MetadataRequest
 ) -> MetadataResponse | Awaitable[MetadataResponse]:
     """Describe brokers and topics; topics that do not exist may be created on the way."""
+    if ctx.is_large and request.topics:
+        return _metadata_in_turns(ctx, request, request.topics)
     version = _metadata_version(ctx.broker)
-    asked = _asked_topics(ctx, request)
+    asked = _asked_topics(ctx, request.topics)
     if asked and request.allow_auto_topic_creation and ctx.broker.config.auto_create_topics_enable:
         names = _missing_topics(ctx, asked)
         if names:
@@ -143,18 +146,69 @@ def metadata(
     return _describe(ctx, request, _found_topics(ctx, asked, {}), version)
 
 
+async def _metadata_in_turns(
+    ctx: RequestContext, request: MetadataRequest, topics: list[MetadataRequest.Topic]
+) -> MetadataResponse:
+    """The same for so many topics that others get turns in between."""
+    version = _metadata_version(ctx.broker)
+    asked = await ctx.in_turns(_all_asked_topics(ctx, topics))
+    failures: dict[str, int] = {}
+    if request.allow_auto_topic_creation and ctx.broker.config.auto_create_topics_enable:
+        names = await ctx.in_turns(_all_missing_topics(ctx, asked))
+        if names:
+            failures = await _create_missing(ctx, names)
+            version = _metadata_version(ctx.broker)
+    found = await ctx.in_turns(_all_found_topics(ctx, asked, failures))
+    if not any(isinstance(topic, MetadataResponse.Topic) for topic in found):
+        ctx.keep_answer(version)
+    describer = _TopicDescriber(ctx, request)
+    return await _describe_in_passes(ctx, _describe_cluster(ctx, request), describer, found)
+
+
+def _all_asked_topics(
+    ctx: RequestContext, topics: list[MetadataRequest.Topic]
+) -> Steps[list[_AskedTopic]]:
+    asked: dict[_AskedTopic, None] = {}
+    for first in range(0, len(topics), _TOPICS_PER_STEP):
+        some = _asked_topics(ctx, topics[first : first + _TOPICS_PER_STEP]) or ()
+        asked.update(dict.fromkeys(some))
+        yield
+    return list(asked)
+
+
+def _all_missing_topics(ctx: RequestContext, asked: list[_AskedTopic]) -> Steps[list[str]]:
+    names: list[str] = []
+    for first in range(0, len(asked), _TOPICS_PER_STEP):
+        names += _missing_topics(ctx, asked[first : first + _TOPICS_PER_STEP])
+        if len(names) >= _MAX_TOPICS_MADE:
+            break
+        yield
+    return names[:_MAX_TOPICS_MADE]
+
+
+def _all_found_topics(
+    ctx: RequestContext, asked: list[_AskedTopic], failures: dict[str, int]
+) -> Steps[list[_Found]]:
+    found: list[_Found] = []
+    for first in range(0, len(asked), _TOPICS_PER_STEP):
+        found += _found_topics(ctx, asked[first : first + _TOPICS_PER_STEP], failures)
+        yield
+    return found
+
+
 def _metadata_version(broker: LocalBroker) -> int:
     """Grows whenever Metadata may be answered in another way."""
     return broker.metadata.version + broker.replicas.offline_version
 
 
-def _asked_topics(ctx: RequestContext, request: MetadataRequest) -> list[_AskedTopic] | None:
+def _asked_topics(
+    ctx: RequestContext, topics: list[MetadataRequest.Topic] | None
+) -> list[_AskedTopic] | None:
     """The topics that are asked for, each once; None for all.
 
     Raises:
         KafkaError: INVALID_REQUEST, the version does not allow what is asked.
     """
-    topics = request.topics
     if topics is None or (not topics and ctx.api_version == 0):
         return None
     asked = list(dict.fromkeys([(topic.topic_id, topic.name) for topic in topics]))
@@ -182,6 +236,14 @@ def _missing_topics(ctx: RequestContext, asked: list[_AskedTopic]) -> list[str]:
 async def _create_then_describe(
     ctx: RequestContext, request: MetadataRequest, asked: list[_AskedTopic], names: list[str]
 ) -> MetadataResponse:
+    failures = await _create_missing(ctx, names)
+    version = _metadata_version(ctx.broker)
+    answer = _describe(ctx, request, _found_topics(ctx, asked, failures), version)
+    return answer if isinstance(answer, MetadataResponse) else await answer
+
+
+async def _create_missing(ctx: RequestContext, names: list[str]) -> dict[str, int]:
+    """Create topics; returns the error codes of those that failed."""
     failures: dict[str, int] = {}
     quota = ctx.mutation_quota(strict_since=_NEVER_STRICT)
     wait = ctx.delivery_wait(_MAKING_MS, "Metadata")
@@ -191,9 +253,7 @@ async def _create_then_describe(
         except KafkaError as error:
             if error.code != ErrorCode.TOPIC_ALREADY_EXISTS:  # somebody was faster: fine
                 failures[name] = error.code
-    version = _metadata_version(ctx.broker)
-    answer = _describe(ctx, request, _found_topics(ctx, asked, failures), version)
-    return answer if isinstance(answer, MetadataResponse) else await answer
+    return failures
 
 
 def _describe(
@@ -206,7 +266,7 @@ def _describe(
         # Who asks for a topic that is missing may want it made the next time.
         ctx.keep_answer(version)
     if sum(len(topic.partitions) for topic in found) > _PARTITIONS_PER_PASS:
-        return _describe_in_passes(response, describer, found)
+        return _describe_in_passes(ctx, response, describer, found)
     for topic in found:
         response.topics.append(
             describer.whole(topic) if isinstance(topic, TopicMetadata) else topic
@@ -215,23 +275,26 @@ def _describe(
 
 
 async def _describe_in_passes(
-    response: MetadataResponse, describer: _TopicDescriber, found: list[_Found]
+    ctx: RequestContext,
+    response: MetadataResponse,
+    describer: _TopicDescriber,
+    found: list[_Found],
 ) -> MetadataResponse:
-    """Let others go on every few milliseconds; what changes meanwhile is told or not."""
-    room = _PARTITIONS_PER_PASS
+    """Let others go on when a turn is over; what changes meanwhile is told or not."""
+    breaks = ctx.breaks()
     for topic in found:
         if not isinstance(topic, TopicMetadata):
             response.topics.append(topic)
+            if breaks.is_due():
+                await breaks.take()
             continue
         described = describer.without_partitions(topic)
         response.topics.append(described)
         while len(described.partitions) < len(topic.partitions):
             first = len(described.partitions)
-            described.partitions += describer.partitions(topic, first, first + room)
-            room -= len(described.partitions) - first
-            if not room:
-                await trio.lowlevel.checkpoint()
-                room = _PARTITIONS_PER_PASS
+            described.partitions += describer.partitions(topic, first, first + _TOPICS_PER_STEP)
+            if breaks.is_due():
+                await breaks.take()
     return response
 
 

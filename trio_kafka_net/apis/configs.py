@@ -19,11 +19,10 @@ from __future__ import annotations
 import enum
 import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
-import trio
 
 from trio_kafka_net.broker.config_entries import (
     ConfigEntry,
@@ -37,6 +36,7 @@ from trio_kafka_net.broker.config_entries import (
 from trio_kafka_net.broker.dynamic_config import ALL_BROKERS
 from trio_kafka_net.broker.metadata_cache import validate_topic_name
 from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.describe_configs import (
     DescribeConfigsRequest,
@@ -112,8 +112,9 @@ async def describe_configs(
     Source: Kafka ``ConfigHelper.handleDescribeConfigsRequest``.
     """
     description = _Description(ctx, request.include_synonyms, request.include_documentation)
-    times = Counter((each.resource_type, each.resource_name) for each in request.resources)
+    times = await ctx.in_turns(count_resources(request.resources))
     results = []
+    breaks = ctx.breaks()
     for resource in request.resources:
         result = Result(resource_type=resource.resource_type, resource_name=resource.resource_name)
         results.append(result)
@@ -125,9 +126,18 @@ async def describe_configs(
             result.configs = description.configs(resource)
         except KafkaError as error:
             result.error_code, result.error_message = error.code, error.message
-        if len(request.resources) > 1:
-            await trio.lowlevel.checkpoint()  # there may be thousands of topics
+        if breaks.is_due():
+            await breaks.take()
     return DescribeConfigsResponse(results=results)
+
+
+def count_resources(resources: Iterable[Any]) -> Steps[Counter[tuple[int, str]]]:
+    """How often each resource is named: {type and name: times}."""
+    times: Counter[tuple[int, str]] = Counter()
+    for each in resources:
+        times[each.resource_type, each.resource_name] += 1
+        yield
+    return times
 
 
 @attrs.define
@@ -219,18 +229,19 @@ def _nothing(resource_type: int, name: str) -> list[ResourceResult]:
 
 def _describe_configs_error(
     request: DescribeConfigsRequest, code: ErrorCode, text: str | None
-) -> DescribeConfigsResponse:
-    return DescribeConfigsResponse(
-        results=[
+) -> Steps[DescribeConfigsResponse]:
+    response = DescribeConfigsResponse()
+    for each in request.resources:
+        response.results.append(
             Result(
                 error_code=code,
                 error_message=text,
                 resource_type=each.resource_type,
                 resource_name=each.resource_name,
             )
-            for each in request.resources
-        ]
-    )
+        )
+        yield
+    return response
 
 
 def list_config_resources(

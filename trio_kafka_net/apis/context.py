@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 import trio
 
 from trio_kafka_net.broker.cluster_state import DELIVERY_SECONDS, DeliveryWait
 from trio_kafka_net.network.handler_pool import RequestHandlerPool
 from trio_kafka_net.network.principal import KafkaPrincipal
+from trio_kafka_net.network.turn import Breaks, Steps
 
 if TYPE_CHECKING:
     from trio_kafka_net.broker.client_quotas import MutationQuota
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
     from .dispatch import KafkaRequest
     from .registry import ApiTable
+
+
+_T = TypeVar("_T")
 
 
 class _NoResponse(enum.Enum):
@@ -48,6 +52,9 @@ class RequestContext:
         self.apis = apis
         """What this plane serves."""
         self._pool = pool
+
+    is_large: ClassVar[bool] = False
+    """Whether the request has so many elements that it must not be handled at once."""
 
     @property
     def api_version(self) -> int:
@@ -109,6 +116,32 @@ class RequestContext:
         deadline = trio.current_time() + seconds
         return DeliveryWait(deadline, lambda: self.parked(reason))
 
+    async def in_turns(self, steps: Steps[_T]) -> _T:
+        """Do work that is made of steps, and let the event loop turn in between.
+
+        Returns:
+            What the steps return.
+
+        Raises:
+            Exception: what the steps raise.
+
+        Cancellation: between two steps, and only when the broker stops.
+        """
+        return await self._pool.in_turns(steps)
+
+    def breaks(self) -> Breaks:
+        """When to let the event loop turn, for an ``async`` handler that works for long.
+
+        It is asked after every piece of the work::
+
+        breaks = ctx.breaks()
+        for each in request.topics:
+            ...
+            if breaks.is_due():
+                await breaks.take()
+        """
+        return self._pool.breaks()
+
     def parked(self, reason: str) -> AbstractAsyncContextManager[None]:
         """Wait without occupying a request handler.
 
@@ -121,3 +154,11 @@ class RequestContext:
         Cancellation: the block is cancelled when the client goes away.
         """
         return self._pool.parked(self.request, reason)
+
+
+class LargeRequestContext(RequestContext):
+    """What a handler knows about a request that has many elements."""
+
+    __slots__ = ()
+
+    is_large = True

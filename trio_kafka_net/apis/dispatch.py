@@ -7,6 +7,9 @@ Both directions run without a checkpoint unless the handler makes one:
    negotiated versions never meets it.
 2. ``handle``, in a request handler: the body, the registered function, the response.
 
+What is large takes turns: a request of many elements is decoded, handled, answered and freed in
+steps (``_handle_in_turns``), and so is an answer that a handler makes in steps (docs/design/0016).
+
 What a client has said before is not read again: its header (``habits``), a question whose answer
 is known (``kept_answers``), a request that its API has a shortcut for (``produce_again``).
 
@@ -18,10 +21,10 @@ as Kafka ignores them: librdkafka 2.12 asks for the Metadata of all topics with 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Generator
 from functools import partial
-from types import CoroutineType
-from typing import TYPE_CHECKING
+from types import CoroutineType, GeneratorType
+from typing import TYPE_CHECKING, Any, Final
 
 from trio_kafka_net.errors import (
     CloseConnection,
@@ -36,15 +39,17 @@ from trio_kafka_net.network.framing import Send, frame_of, frame_of_pieces
 from trio_kafka_net.network.handler_pool import RequestHandlerPool
 from trio_kafka_net.network.request_channel import Request
 from trio_kafka_net.network.set_aside import SetAside
+from trio_kafka_net.network.turn import Steps, finish
 from trio_kafka_net.protocol.api_keys import ApiKey
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.headers import decode_request_header, response_header
 from trio_kafka_net.protocol.message import Message
 
 from .cluster import unsupported_api_versions
-from .context import NO_RESPONSE, RequestContext
+from .context import NO_RESPONSE, LargeRequestContext, RequestContext
 from .delayed_answer import DelayedAnswer
-from .error_counts import SUCCEEDED, ErrorGatherers, Succeeded
+from .dismantling import hold, hollow, let_go
+from .error_counts import SUCCEEDED, ErrorGatherers, Gathered, Succeeded
 from .habits import Habits
 from .kept_answers import KeptAnswer, KeptAnswers
 from .registry import Answer, Api, ApiTable, Handler
@@ -57,6 +62,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _request_log = logging.getLogger("trio_kafka_net.request")
 """That of ``request_log``; whoever listens wants to see every message."""
+
+_SMALL_BYTES: Final = 2048
+"""Frames up to this size are decoded at once; they cannot have elements for a whole turn."""
+_STEPS_AT_ONCE: Final = 100
+"""Of a handler that works in steps, before others get a turn."""
 
 
 class KafkaRequest(Request):
@@ -91,7 +101,7 @@ class KafkaRequest(Request):
     """Version of what the answer is made of, if it may be given again."""
     mutation_quota: MutationQuota | None
     """What it may change of the cluster, if its handler asked."""
-    response: Message | KeptAnswer | Succeeded | None
+    response: Message | KeptAnswer | Gathered | Succeeded | None
     """What it is answered with, unless that is just bytes, until the request is over."""
     response_version: int
 
@@ -199,15 +209,18 @@ class ApiDispatcher:
     def _handle_message(
         self, request: KafkaRequest, function: Handler
     ) -> Awaitable[None] | SetAside | None:
-        api = request.api
+        api, payload = request.api, request.payload
         try:
-            message = api.decoder(request.api_version)(
-                request.payload, request.body_position, False
-            )
+            if len(payload) <= _SMALL_BYTES:
+                message = api.decoder(request.api_version)(payload, request.body_position, False)
+            else:
+                decoded = _begin_decoding(request)
+                if isinstance(decoded, Generator):
+                    return self._handle_in_turns(request, function, decoded)
+                message = decoded
             request.message = message
         except RemoteProtocolError as error:
-            log.warning("%s: closing: %s", request.connection.connection_id, error)
-            request.close_connection(DisconnectCause.INVALID_REQUEST)
+            self._close_malformed(request, error)
             return None
         if api.shortcut is not None:
             api.shortcut.learn(request)
@@ -215,6 +228,8 @@ class ApiDispatcher:
         ctx = RequestContext(request, self._broker, self._table, self.pool)
         try:
             answer = function(ctx, message)
+            if type(answer) is GeneratorType:
+                answer = _begin_answer(ctx, answer)
         except Exception as error:
             self._fail(request, message, error)
             return None
@@ -224,6 +239,11 @@ class ApiDispatcher:
             return self._set_aside(request, message, answer)
         self._answer(request, message, answer)
         return None
+
+    @staticmethod
+    def _close_malformed(request: KafkaRequest, error: RemoteProtocolError) -> None:
+        log.warning("%s: closing: %s", request.connection.connection_id, error)
+        request.close_connection(DisconnectCause.INVALID_REQUEST)
 
     def _set_aside(
         self, request: KafkaRequest, message: Message, answer: DelayedAnswer
@@ -258,14 +278,33 @@ class ApiDispatcher:
         return True
 
     async def _answer_later(
-        self, request: KafkaRequest, message: Message, answer: Awaitable[Answer]
+        self,
+        request: KafkaRequest,
+        message: Message,
+        answer: Awaitable[Answer],
+        *,
+        is_large: bool = False,
     ) -> None:
+        """Wait for an answer, and give it in steps if it, or the request, is large."""
+        assert self.pool is not None
         try:
             result = await answer
         except Exception as error:
-            self._fail(request, message, error)
+            result = self._error_response(request, message, error)
+            if isinstance(result, Generator):
+                result = await self.pool.in_turns(result)
+        if isinstance(result, Message):
+            try:
+                is_large = await self._respond_in_turns(request, result, is_large=is_large)
+            except LocalProtocolError as error:
+                self._fail(request, message, error)
         else:
             self._answer(request, message, result)
+        if is_large:
+            whole = [each for each in (message, result) if isinstance(each, Message)]
+            held = await self.pool.in_turns(hold(whole))
+            del message, answer, result
+            await self.pool.in_turns(let_go(held))
 
     def _answer(self, request: KafkaRequest, message: Message, answer: Answer) -> None:
         if answer is NO_RESPONSE:
@@ -294,26 +333,63 @@ class ApiDispatcher:
         out = response_header(api.key, version, request.correlation_id)
         pieces = api.encoder(version)(response, out)
         if api.kept is not None and request.kept_at is not None:
-            self._keep(api.kept, request, response, out)
-        # Records apart, a response is one piece.
-        frame = frame_of(pieces[0]) if len(pieces) == 1 else frame_of_pieces(pieces)
-        if frame is None:
-            request.respond(Send(pieces))
+            codes: list[int] = []
+            self._errors.of(type(response), version)(response, codes)
+            self._keep(api.kept, request, type(response), codes, out)
+        _send(request, pieces)
+
+    async def _respond_in_turns(
+        self, request: KafkaRequest, response: Message, *, is_large: bool
+    ) -> bool:
+        """Answer a request; returns whether it, or the response, is large.
+
+        Raises:
+            LocalProtocolError: the response cannot be encoded.
+        """
+        assert self.pool is not None
+        api, version = request.api, request.api_version
+        if self._quotas.is_enforced:
+            response = self._throttle.charge(request, version, response)
+        request.response = response
+        request.response_version = version
+        out = response_header(api.key, version, request.correlation_id)
+        encoding = api.stepwise_encoder(version)(response, out)
+        try:
+            next(encoding)
+        except StopIteration as end:
+            pieces = end.value
         else:
-            request.respond_frame(frame)
+            is_large = True
+            pieces = await self.pool.in_turns(encoding)
+        may_keep = api.kept is not None and request.kept_at is not None
+        if is_large or may_keep:
+            codes: list[int] = []
+            gather = self._errors.stepwise(type(response), version)
+            await self.pool.in_turns(gather(response, codes))
+            if api.kept is not None and may_keep:
+                self._keep(api.kept, request, type(response), codes, out)
+        if is_large and not _request_log.isEnabledFor(logging.DEBUG):
+            # So that who counts the request later need not go through all of it at once.
+            assert request.message is not None
+            request.response, request.message = Gathered(codes), hollow(request.message)
+        _send(request, pieces)
+        return is_large
 
     def _keep(
-        self, kept: KeptAnswers, request: KafkaRequest, response: Message, out: bytearray
+        self,
+        kept: KeptAnswers,
+        request: KafkaRequest,
+        response: type[Message],
+        codes: list[int],
+        out: bytearray,
     ) -> None:
         """Keep an answer that was encoded into ``out``, unless it is for its client alone."""
         if request.message is None or request.throttle_time_ms:
             return
         version = request.response_version
-        codes: list[int] = []
-        self._errors.of(type(response), version)(response, codes)
         header = len(response_header(request.api.key, version, 0))
         body = bytes(memoryview(out)[header:])
-        kept.keep(request, KeptAnswer(request.message, body, codes, type(response), version))
+        kept.keep(request, KeptAnswer(request.message, body, codes, response, version))
 
     def _repeat(self, request: KafkaRequest, kept: KeptAnswer) -> None:
         """Answer as somebody else was answered who asked the same."""
@@ -332,6 +408,15 @@ class ApiDispatcher:
             FatalExitError, MemoryError: ``error`` is one.
             LocalProtocolError: the API has no place for an error.
         """
+        response = self._error_response(request, message, error)
+        if isinstance(response, Generator):
+            response = finish(response)
+        self._respond(request, request.api_version, response)
+
+    def _error_response(
+        self, request: KafkaRequest, message: Message, error: Exception
+    ) -> Message | Steps[Message]:
+        """The error response of the API; raises as ``_fail``."""
         if isinstance(error, CloseConnection | FatalExitError | MemoryError):
             try:
                 raise error
@@ -346,5 +431,57 @@ class ApiDispatcher:
             log.error("%r: %s", request, error)
         else:
             log.error("%r: its handler failed", request, exc_info=error)
-        response = request.api.error_response(message, code, text)
-        self._respond(request, request.api_version, response)
+        return request.api.error_response(message, code, text)
+
+    async def _handle_in_turns(
+        self, request: KafkaRequest, function: Handler, decoding: Steps[Message]
+    ) -> None:
+        """Decode and handle a request of many elements, a little in each turn."""
+        assert self.pool is not None
+        try:
+            request.message = await self.pool.in_turns(decoding)
+        except RemoteProtocolError as error:
+            self._close_malformed(request, error)
+            return
+        ctx = LargeRequestContext(request, self._broker, self._table, self.pool)
+        # No local name for the message: the last one who has it lets go of it in steps.
+        answer = _call(function, ctx, request.message)
+        await self._answer_later(request, request.message, answer, is_large=True)
+
+
+async def _call(function: Handler, ctx: RequestContext, message: Message) -> Answer:
+    answer = function(ctx, message)
+    if isinstance(answer, Generator):
+        return await ctx.in_turns(answer)
+    return await answer if isinstance(answer, Awaitable) else answer
+
+
+def _begin_decoding(request: KafkaRequest) -> Message | Steps[Message]:
+    """The message of a large frame, if it has few elements; or else how decoding goes on."""
+    decoder = request.api.stepwise_decoder(request.api_version)
+    steps = decoder(request.payload, request.body_position, False)
+    try:
+        next(steps)
+    except StopIteration as end:
+        message: Message = end.value
+        return message
+    return steps
+
+
+def _begin_answer(ctx: RequestContext, steps: Steps[Answer]) -> Answer | Awaitable[Answer]:
+    """The answer that steps make, if they are few; or else how it goes on."""
+    try:
+        for _ in range(_STEPS_AT_ONCE):
+            next(steps)
+    except StopIteration as end:
+        return end.value
+    return ctx.in_turns(steps)
+
+
+def _send(request: Request, pieces: list[Any]) -> None:
+    """Answer with an encoded response; records apart, that is one piece."""
+    frame = frame_of(pieces[0]) if len(pieces) == 1 else frame_of_pieces(pieces)
+    if frame is None:
+        request.respond(Send(pieces))
+    else:
+        request.respond_frame(frame)

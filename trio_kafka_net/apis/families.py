@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trio_kafka_net.protocol.api_keys import ApiKey
 
 if TYPE_CHECKING:
+    from trio_kafka_net.network.turn import Steps
     from trio_kafka_net.protocol.error_codes import ErrorCode
     from trio_kafka_net.protocol.message import Message
 
@@ -113,9 +114,11 @@ class _Family:
         """Import the module and let it answer."""
         return self._api.function(ctx, request)
 
-    def error_response(self, request: Any, code: ErrorCode, text: str | None) -> Message:
+    def error_response(
+        self, request: Any, code: ErrorCode, text: str | None
+    ) -> Message | Steps[Message]:
         """Import the module and let it make the error response."""
-        made: Message = self._api.error_response(request, code, text)
+        made: Message | Steps[Message] = self._api.error_response(request, code, text)
         return made
 
 

@@ -22,7 +22,7 @@ Version notes:
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Awaitable, Hashable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import trio
@@ -30,6 +30,7 @@ import trio
 from trio_kafka_net.broker.partition import Partition
 from trio_kafka_net.errors import KafkaError, StorageError
 from trio_kafka_net.network.framing import FileRegion
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.fetch import FetchRequest, FetchResponse
 
@@ -49,6 +50,9 @@ _FULL_FETCH_EPOCHS = frozenset({-1, 0})
 
 _LEADER_ERRORS = frozenset({ErrorCode.NOT_LEADER_OR_FOLLOWER, ErrorCode.FENCED_LEADER_EPOCH})
 
+_PARTITIONS_PER_STEP = 50
+"""Answered before others may get a turn."""
+
 PartitionData = FetchResponse.PartitionData
 
 
@@ -57,16 +61,28 @@ def register(apis: KafkaApis) -> None:
     apis.add(fetch, key=FetchRequest.API_KEY, error_response=_fetch_error)
 
 
-def fetch(ctx: RequestContext, request: FetchRequest) -> FetchResponse | DelayedFetch:
+def fetch(
+    ctx: RequestContext, request: FetchRequest
+) -> FetchResponse | DelayedFetch | Awaitable[FetchResponse]:
     """Read from partitions, at once if there is enough."""
     if request.session_epoch not in _FULL_FETCH_EPOCHS:
         # Nobody was given a session here; the client starts over with a full request.
         return FetchResponse(error_code=ErrorCode.FETCH_SESSION_ID_NOT_FOUND)
     reader = DelayedFetch(ctx, request)
-    reader.read()
+    if ctx.is_large:
+        return _fetch_in_turns(ctx, reader)
+    reader.read(request.topics)
     if reader.is_enough or request.max_wait_ms <= 0 or not reader.found:
         return reader.answer()
     return reader
+
+
+async def _fetch_in_turns(ctx: RequestContext, reader: DelayedFetch) -> FetchResponse:
+    """The same for so many partitions that others get turns in between."""
+    await ctx.in_turns(reader.read_in_steps())
+    if reader.must_wait:
+        return await reader.wait_in_turns()
+    return await ctx.in_turns(reader.answer_in_steps())
 
 
 _Found = tuple[
@@ -132,7 +148,7 @@ class DelayedFetch(DelayedAnswer):
         """
         if self.is_told and (self.is_due or self._may_be_enough()):
             self.is_told = False
-            self.read()
+            self.read(self._request.topics)
             self._note_ends()
         return self.answer() if self.is_enough or self.is_due else None
 
@@ -147,6 +163,44 @@ class DelayedFetch(DelayedAnswer):
         self.ctx.broker.replicas.purgatory.discard(self)
         self.found = []
 
+    @property
+    def must_wait(self) -> bool:
+        """Whether what was found is not to be answered yet."""
+        return not self.is_enough and self._request.max_wait_ms > 0 and len(self.found) > 0
+
+    async def wait_in_turns(self) -> FetchResponse:
+        """Wait for a large answer; what moved in the middle of a look is looked at again."""
+        ctx = self.ctx
+        async with ctx.parked(self.reason):
+            told = trio.Event()
+            self.wake = told.set
+            # Distinct ones: as many as the broker has, however often each is named.
+            keys = await ctx.in_turns(self._keys_in_steps())
+            deadline = trio.current_time() + self._request.max_wait_ms / 1000
+            ctx.broker.replicas.purgatory.add(self, keys, deadline)
+            ctx.request.forget_payload()
+            try:
+                while True:
+                    await ctx.in_turns(self.read_in_steps())
+                    if self.is_enough or self.is_due:
+                        return await ctx.in_turns(self.answer_in_steps())
+                    may_be_enough = False
+                    while not may_be_enough:
+                        await told.wait()
+                        told = trio.Event()
+                        self.wake = told.set
+                        may_be_enough = self.is_due or self._may_be_enough()
+            finally:
+                self.end()
+
+    def _keys_in_steps(self) -> Steps[list[tuple[str, int]]]:
+        keys: dict[tuple[str, int], None] = {}
+        for partition, _, _ in self.found:
+            if partition is not None:
+                keys[partition.key] = None
+            yield
+        return list(keys)
+
     def _note_ends(self) -> None:
         """Remember where each partition ended, if that may save another look."""
         if self._request.min_bytes > 1 and not self.is_enough:
@@ -159,6 +213,22 @@ class DelayedFetch(DelayedAnswer):
             }
             self._readable = 0
             self._moved = set(self._ends)
+
+    def _note_end(self, ends: dict[Hashable, _End], asked: FetchRequest.Partition) -> None:
+        """Remember where the partition ended that was looked at last, and count what it had."""
+        partition, region, _ = self.found[-1]
+        if partition is None:
+            return
+        key = partition.key
+        if key in ends:
+            self._readable -= ends[key].counted
+        end = ends[key] = _End(partition, asked, region)
+        readable = end.readable_bytes()
+        if readable is None:
+            self._moved.add(key)  # only a read can tell
+        else:
+            end.counted = readable
+            self._readable += readable
 
     def _may_be_enough(self) -> bool:
         """Whether another look may find enough, as far as can be said without reading."""
@@ -176,7 +246,26 @@ class DelayedFetch(DelayedAnswer):
 
     # -- looking ------------------------------------------------------------------------------
 
-    def read(self) -> None:
+    def read_in_steps(self) -> Steps[None]:
+        """The same as ``read`` and ``_note_ends`` for all topics, in steps.
+
+        A partition may move as soon as it was looked at, so where it ended is noted there and then.
+        """
+        self.read(())
+        self._ends = {} if self._request.min_bytes > 1 else None
+        self._moved, self._readable = set(), 0
+        for topic in self._request.topics:
+            name = self._name_of(topic)
+            for asked in topic.partitions:
+                self._read_partition(name, asked)
+                if self._ends is not None:
+                    self._note_end(self._ends, asked)
+                yield
+            yield
+        if self._bytes_read >= self._request.min_bytes or self._bytes_left <= 0:
+            self.is_enough = True
+
+    def read(self, topics: Iterable[FetchRequest.Topic]) -> None:
         """Look at every partition once, within the limits.
 
         Source: Kafka ``ReplicaManager.readFromLog`` (4.0).
@@ -192,11 +281,11 @@ class DelayedFetch(DelayedAnswer):
         self.found = []
         self.is_enough = False
         has_names = ctx.request.api_version < _TOPIC_IDS_SINCE
-        for topic in request.topics:
+        for topic in topics:
             name = topic.topic if has_names else self._name_of(topic)
             for asked in topic.partitions:
                 self._read_partition(name, asked)
-        if self._bytes_read >= request.min_bytes or self._bytes_read >= max_bytes:
+        if self._bytes_read >= request.min_bytes or self._bytes_left <= 0:
             self.is_enough = True
 
     def _name_of(self, topic: FetchRequest.Topic) -> str | None:
@@ -252,37 +341,65 @@ class DelayedFetch(DelayedAnswer):
         """What the last look found, which now counts as given to the client."""
         response = FetchResponse()
         found = iter(self.found)
-        aborted = self._request.isolation_level == _READ_COMMITTED
         for topic in self._request.topics:
-            answers = []
-            for asked in topic.partitions:
-                partition, region, other = next(found)
-                if partition is None:
-                    assert isinstance(other, ErrorCode)
-                    answers.append(self._refused(response, topic, asked.partition, other))
-                    continue
-                assert not isinstance(other, ErrorCode)
-                log = partition.log
-                high_watermark = log.high_watermark
-                if region is not None:
-                    partition.traffic.bytes_out += region.count
-                answers.append(
-                    PartitionData(
-                        partition_index=asked.partition,
-                        high_watermark=high_watermark,
-                        last_stable_offset=high_watermark,
-                        log_start_offset=log.log_start_offset,
-                        diverging_epoch=other,
-                        aborted_transactions=[] if aborted else None,
-                        records=b"" if region is None else region,
-                    )
-                )
+            answers: list[PartitionData] = []
+            self._answer_into(answers, response, topic, topic.partitions, found)
             response.responses.append(
                 FetchResponse.FetchableTopicResponse(
                     topic=topic.topic, topic_id=topic.topic_id, partitions=answers
                 )
             )
         return response
+
+    def answer_in_steps(self) -> Steps[FetchResponse]:
+        """The same as ``answer``, in steps."""
+        response = FetchResponse()
+        found = iter(self.found)
+        for topic in self._request.topics:
+            answers: list[PartitionData] = []
+            for first in range(0, len(topic.partitions), _PARTITIONS_PER_STEP):
+                some = topic.partitions[first : first + _PARTITIONS_PER_STEP]
+                self._answer_into(answers, response, topic, some, found)
+                yield
+            response.responses.append(
+                FetchResponse.FetchableTopicResponse(
+                    topic=topic.topic, topic_id=topic.topic_id, partitions=answers
+                )
+            )
+            yield
+        return response
+
+    def _answer_into(
+        self,
+        answers: list[PartitionData],
+        response: FetchResponse,
+        topic: FetchRequest.Topic,
+        partitions: Iterable[FetchRequest.Partition],
+        found: Iterator[_Found],
+    ) -> None:
+        aborted = self._request.isolation_level == _READ_COMMITTED
+        for asked in partitions:
+            partition, region, other = next(found)
+            if partition is None:
+                assert isinstance(other, ErrorCode)
+                answers.append(self._refused(response, topic, asked.partition, other))
+                continue
+            assert not isinstance(other, ErrorCode)
+            log = partition.log
+            high_watermark = log.high_watermark
+            if region is not None:
+                partition.traffic.bytes_out += region.count
+            answers.append(
+                PartitionData(
+                    partition_index=asked.partition,
+                    high_watermark=high_watermark,
+                    last_stable_offset=high_watermark,
+                    log_start_offset=log.log_start_offset,
+                    diverging_epoch=other,
+                    aborted_transactions=[] if aborted else None,
+                    records=b"" if region is None else region,
+                )
+            )
 
     def _refused(
         self, response: FetchResponse, topic: FetchRequest.Topic, index: int, code: ErrorCode

@@ -13,13 +13,13 @@ Version notes:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
-
-import trio
 
 from trio_kafka_net.broker.coordinator.classic_group import ClassicGroup
 from trio_kafka_net.broker.coordinator.classic_member import GroupState, Member
 from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.delete_groups import (
     DeleteGroupsRequest,
@@ -41,8 +41,6 @@ _CLASSIC = "classic"
 # Bits of AclOperation: READ 3, DELETE 6, DESCRIBE 8, DESCRIBE_CONFIGS 10, ALTER_CONFIGS 11.
 _GROUP_OPERATIONS = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11
 _NOT_ASKED = -(2**31)
-_DELETES_PER_TURN = 16
-"""Groups deleted before others get a turn: each is a few appends to the log."""
 
 DescribedGroup = DescribeGroupsResponse.DescribedGroup
 
@@ -58,41 +56,55 @@ def register(apis: KafkaApis) -> None:
     apis.add(delete_groups, key=DeleteGroupsRequest.API_KEY, error_response=_delete_groups_error)
 
 
-def list_groups(ctx: RequestContext, request: ListGroupsRequest) -> ListGroupsResponse:
+def list_groups(ctx: RequestContext, request: ListGroupsRequest) -> Steps[ListGroupsResponse]:
     """Name the groups of this broker.
 
     Source: Kafka ``GroupMetadataManager.listGroups``.
     """
-    states = {text.strip().lower() for text in request.states_filter}
-    types = {text.strip().lower() for text in request.types_filter}
+    states = yield from _lower(request.states_filter)
+    types = yield from _lower(request.types_filter)
     if types and _CLASSIC not in types:
         return ListGroupsResponse()
-    return ListGroupsResponse(
-        groups=[
-            ListGroupsResponse.ListedGroup(
-                group_id=group.group_id,
-                protocol_type=group.protocol_type or "",
-                group_state=group.state.value,
-                group_type=_CLASSIC,
+    response = ListGroupsResponse()
+    for group in list(ctx.broker.groups.all()):
+        if not states or group.state.value.lower() in states:
+            response.groups.append(
+                ListGroupsResponse.ListedGroup(
+                    group_id=group.group_id,
+                    protocol_type=group.protocol_type or "",
+                    group_state=group.state.value,
+                    group_type=_CLASSIC,
+                )
             )
-            for group in ctx.broker.groups.all()
-            if not states or group.state.value.lower() in states
-        ]
-    )
+        yield
+    return response
 
 
-def describe_groups(ctx: RequestContext, request: DescribeGroupsRequest) -> DescribeGroupsResponse:
+def _lower(texts: Iterable[str]) -> Steps[set[str]]:
+    lower = set()
+    for text in texts:
+        lower.add(text.strip().lower())
+        yield
+    return lower
+
+
+def describe_groups(
+    ctx: RequestContext, request: DescribeGroupsRequest
+) -> Steps[DescribeGroupsResponse]:
     """Tell who is in groups, and what each member was assigned.
 
     Source: Kafka ``GroupMetadataManager.describeGroups``.
     """
     wants_operations = request.include_authorized_operations
     # Once each: a group may be large, and a name is short.
-    described = [_described(ctx, group_id) for group_id in dict.fromkeys(request.groups)]
-    for each in described:
-        if wants_operations and not each.error_code:
-            each.authorized_operations = _GROUP_OPERATIONS
-    return DescribeGroupsResponse(groups=described)
+    response = DescribeGroupsResponse()
+    for group_id in dict.fromkeys(request.groups):
+        described = _described(ctx, group_id)
+        if wants_operations and not described.error_code:
+            described.authorized_operations = _GROUP_OPERATIONS
+        response.groups.append(described)
+        yield
+    return response
 
 
 def _described(ctx: RequestContext, group_id: str) -> DescribedGroup:
@@ -141,7 +153,8 @@ async def delete_groups(ctx: RequestContext, request: DeleteGroupsRequest) -> De
     Cancellation: not delivered to a handler; a broker that stops answers the rest with an error.
     """
     results = []
-    for count, group_id in enumerate(dict.fromkeys(request.groups_names), 1):
+    breaks = ctx.breaks()
+    for group_id in dict.fromkeys(request.groups_names):
         code = ErrorCode.NONE
         try:
             ctx.broker.groups.delete(group_id)
@@ -150,8 +163,8 @@ async def delete_groups(ctx: RequestContext, request: DeleteGroupsRequest) -> De
         results.append(
             DeleteGroupsResponse.DeletableGroupResult(group_id=group_id, error_code=code)
         )
-        if count % _DELETES_PER_TURN == 0:
-            await trio.lowlevel.checkpoint()
+        if breaks.is_due():
+            await breaks.take()
     return DeleteGroupsResponse(results=results)
 
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, TypeVar
 from trio_kafka_net.broker.coordinator.classic_member import JoinCall, JoinResult, SyncResult
 from trio_kafka_net.broker.coordinator.pending_answer import PendingAnswer
 from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.heartbeat import HeartbeatRequest, HeartbeatResponse
 from trio_kafka_net.protocol.messages.join_group import JoinGroupRequest, JoinGroupResponse
@@ -209,7 +210,9 @@ def heartbeat(ctx: RequestContext, request: HeartbeatRequest) -> HeartbeatRespon
     return HeartbeatResponse(error_code=code)
 
 
-def leave_group(ctx: RequestContext, request: LeaveGroupRequest) -> LeaveGroupResponse:
+def leave_group(
+    ctx: RequestContext, request: LeaveGroupRequest
+) -> LeaveGroupResponse | Steps[LeaveGroupResponse]:
     """Remove members from their group."""
     if ctx.api_version < _SEVERAL_MEMBERS_SINCE:
         codes = ctx.broker.groups.leave(request.group_id, [(request.member_id, None)])
@@ -219,14 +222,21 @@ def leave_group(ctx: RequestContext, request: LeaveGroupRequest) -> LeaveGroupRe
     codes = ctx.broker.groups.leave(
         request.group_id, [(each.member_id, each.group_instance_id) for each in members]
     )
-    return LeaveGroupResponse(
-        members=[
+    return _members_left(members, codes)
+
+
+def _members_left(
+    members: Iterable[LeaveGroupRequest.MemberIdentity], codes: Iterable[int]
+) -> Steps[LeaveGroupResponse]:
+    response = LeaveGroupResponse()
+    for each, code in zip(members, codes, strict=True):
+        response.members.append(
             LeaveGroupResponse.MemberResponse(
                 member_id=each.member_id, group_instance_id=each.group_instance_id, error_code=code
             )
-            for each, code in zip(members, codes, strict=True)
-        ]
-    )
+        )
+        yield
+    return response
 
 
 def _log_reasons(group_id: str, members: Iterable[LeaveGroupRequest.MemberIdentity]) -> None:

@@ -31,6 +31,7 @@ from trio_kafka_net.broker.coordinator.group_records import (
 )
 from trio_kafka_net.broker.metadata_cache import TopicMetadata
 from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.network.turn import Steps, finish
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.message import Struct
 from trio_kafka_net.protocol.messages.offset_commit import OffsetCommitRequest, OffsetCommitResponse
@@ -46,6 +47,8 @@ _DEFAULT_RETENTION = -1
 _INT64_MAX = 2**63 - 1
 _TOPIC_IDS_SINCE = 10
 _GROUP_ID_NOT_FOUND_SINCE = 9
+_PARTITIONS_PER_STEP = 100
+"""Looked up before others may get a turn."""
 _MANY = 500
 """Partitions above which a commit is encoded in a worker thread; about 5 ms of work
 (benchmarks/offsets.py)."""
@@ -83,7 +86,9 @@ def offset_commit(
 
     Source: Kafka ``KafkaApis.handleOffsetCommitRequest``, ``OffsetMetadataManager.commitOffset``.
     """
-    asked, refused = _existing(ctx, request)
+    if ctx.is_large:
+        return _commit_in_turns(ctx, request)
+    asked, refused = _existing(ctx, request.topics)
     if not asked:
         return OffsetCommitResponse(topics=_merged(refused, []))
     commit = _Commit(ctx, request, asked, refused)
@@ -92,15 +97,54 @@ def offset_commit(
     return commit.run()
 
 
-def _existing(
+async def _commit_in_turns(
     ctx: RequestContext, request: OffsetCommitRequest
+) -> OffsetCommitResponse:
+    """The same for so many partitions that others get turns in between."""
+    asked, refused = await ctx.in_turns(_existing_in_steps(ctx, request.topics))
+    if not asked:
+        return OffsetCommitResponse(topics=_merged(refused, []))
+    return await _Commit(ctx, request, asked, refused).run_many()
+
+
+def _existing_in_steps(
+    ctx: RequestContext, topics: Iterable[OffsetCommitRequest.Topic]
+) -> Steps[tuple[list[_Asked], list[CommitTopic]]]:
+    asked: list[_Asked] = []
+    refused: list[CommitTopic] = []
+    for topic in topics:
+        here: list[_Asked] = []
+        missing: list[CommitTopic] = []
+        for first in range(0, len(topic.partitions) or 1, _PARTITIONS_PER_STEP):
+            part = OffsetCommitRequest.Topic(
+                name=topic.name,
+                topic_id=topic.topic_id,
+                partitions=topic.partitions[first : first + _PARTITIONS_PER_STEP],
+            )
+            some_asked, some_refused = _existing(ctx, [part])
+            if here and some_asked and here[0].topic is some_asked[0].topic:
+                here[0].partitions.extend(some_asked[0].partitions)
+            else:
+                here += some_asked
+            if missing and some_refused:
+                missing[0].partitions += some_refused[0].partitions
+            else:
+                missing += some_refused
+            yield
+        asked += here
+        refused += missing
+    return asked, refused
+
+
+def _existing(
+    ctx: RequestContext, topics: Iterable[OffsetCommitRequest.Topic]
 ) -> tuple[list[_Asked], list[CommitTopic]]:
     """What exists of a commit, and the answer to the rest of it."""
     metadata = ctx.broker.metadata
     by_id = ctx.api_version >= _TOPIC_IDS_SINCE
     asked = []
     refused = []
-    for topic in request.topics:
+    for topic in topics:
         known = (
             metadata.get_topic_by_id(topic.topic_id) if by_id else metadata.get_topic(topic.name)
         )
@@ -131,7 +175,7 @@ class _Commit:
         """Commit without a checkpoint, unless the disk is to be waited for."""
         try:
             self._check()
-            offsets, answers = self._prepare()
+            offsets, answers = finish(self._prepare())
             if offsets:
                 self.ctx.broker.offsets.commit(self.request.group_id, offsets)
         except KafkaError as error:
@@ -146,7 +190,7 @@ class _Commit:
         store, group_id = self.ctx.broker.offsets, self.request.group_id
         try:
             self._check()
-            offsets, answers = self._prepare()
+            offsets, answers = await self.ctx.in_turns(self._prepare())
             if offsets:
                 await store.commit_many(group_id, offsets, self._check)
         except KafkaError as error:
@@ -174,7 +218,7 @@ class _Commit:
             if broker.metadata.get_topic(each.topic.name) is not each.topic:
                 raise KafkaError(ErrorCode.UNKNOWN_TOPIC_OR_PARTITION, "it was deleted meanwhile")
 
-    def _prepare(self) -> tuple[list[OffsetChange], list[CommitTopic]]:
+    def _prepare(self) -> Steps[tuple[list[OffsetChange], list[CommitTopic]]]:
         """What is to be committed, and the answer if that succeeds."""
         group_id, broker = self.request.group_id, self.ctx.broker
         now = broker.now_ms()
@@ -201,6 +245,7 @@ class _Commit:
                     topic_id,
                 )
                 offsets.append(OffsetChange(group_id, each.topic.name, index, committed))
+                yield
             answers.append(CommitTopic(name=each.asked.name, topic_id=topic_id, partitions=results))
         return offsets, answers
 

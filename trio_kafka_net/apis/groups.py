@@ -16,6 +16,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.find_coordinator import (
     FindCoordinatorRequest,
@@ -42,7 +43,7 @@ def register(apis: KafkaApis) -> None:
 
 def find_coordinator(
     ctx: RequestContext, request: FindCoordinatorRequest
-) -> FindCoordinatorResponse | Awaitable[FindCoordinatorResponse]:
+) -> Steps[FindCoordinatorResponse] | Awaitable[FindCoordinatorResponse]:
     """Name the coordinators, at the endpoints of the listener that is asked."""
     keys = request.coordinator_keys if ctx.api_version >= _SEVERAL_KEYS_SINCE else [request.key]
     if request.key_type == _GROUP and keys and ctx.broker.groups.lacks_topic(keys[0]):
@@ -55,10 +56,10 @@ async def _find_with_topic(
 ) -> FindCoordinatorResponse:
     async with ctx.parked("FindCoordinator"):
         await ctx.broker.groups.ensure_topic()
-    return _found(ctx, request)
+    return await ctx.in_turns(_found(ctx, request))
 
 
-def _found(ctx: RequestContext, request: FindCoordinatorRequest) -> FindCoordinatorResponse:
+def _found(ctx: RequestContext, request: FindCoordinatorRequest) -> Steps[FindCoordinatorResponse]:
     code, text = ErrorCode.NONE, None
     if request.key_type != _GROUP:
         code = ErrorCode.INVALID_REQUEST
@@ -72,9 +73,11 @@ def _found(ctx: RequestContext, request: FindCoordinatorRequest) -> FindCoordina
             host=found.host,
             port=found.port,
         )
-    return FindCoordinatorResponse(
-        coordinators=[_coordinator(ctx, key, code, text) for key in request.coordinator_keys]
-    )
+    response = FindCoordinatorResponse()
+    for key in request.coordinator_keys:
+        response.coordinators.append(_coordinator(ctx, key, code, text))
+        yield
+    return response
 
 
 def _coordinator(

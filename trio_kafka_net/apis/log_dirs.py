@@ -22,6 +22,7 @@ import trio
 
 from trio_kafka_net.broker.log.unified_log import UnifiedLog
 from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.alter_replica_log_dirs import (
     AlterReplicaLogDirsRequest,
@@ -77,18 +78,27 @@ async def describe_log_dirs(
     result.total_bytes = disk.f_frsize * disk.f_blocks
     result.usable_bytes = disk.f_frsize * disk.f_bavail
     if request.topics is None:
-        logs: Iterable[UnifiedLog | None] = [
-            log_manager.get_log(*partition.key) for partition in ctx.broker.replicas
-        ]
+        logs = [log_manager.get_log(*partition.key) for partition in ctx.broker.replicas]
     else:
-        asked = {
-            (topic.topic, index): None for topic in request.topics for index in topic.partitions
-        }
-        # The store has those of other brokers as well.
-        here = ctx.broker.replicas.get_partition
-        logs = [log_manager.get_log(*key) for key in asked if here(*key) is not None]
+        logs = await ctx.in_turns(_logs_asked_for(ctx, request.topics))
     result.topics = _describe([log for log in logs if log is not None and log.failure is None])
     return DescribeLogDirsResponse(results=[result])
+
+
+def _logs_asked_for(
+    ctx: RequestContext, topics: Iterable[DescribeLogDirsRequest.DescribableLogDirTopic]
+) -> Steps[list[UnifiedLog | None]]:
+    """The logs of partitions that are here, each once."""
+    # The store has those of other brokers as well.
+    here, log_of = ctx.broker.replicas.get_partition, ctx.broker.replicas.log_manager.get_log
+    logs: dict[tuple[str, int], UnifiedLog | None] = {}
+    for topic in topics:
+        for index in topic.partitions:
+            if here(topic.topic, index) is not None:
+                logs[topic.topic, index] = log_of(topic.topic, index)
+            yield
+        yield
+    return list(logs.values())
 
 
 def _describe(logs: Iterable[UnifiedLog]) -> list[DescribeLogDirsResponse.Topic]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from trio_kafka_net.broker.coordinator.group_records import CommittedOffset
 from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.offset_fetch import OffsetFetchRequest, OffsetFetchResponse
 from trio_kafka_net.protocol.primitives import ZERO_UUID
@@ -50,33 +51,35 @@ def register(apis: KafkaApis) -> None:
     apis.add(offset_fetch, key=OffsetFetchRequest.API_KEY, error_response=_offset_fetch_error)
 
 
-def offset_fetch(ctx: RequestContext, request: OffsetFetchRequest) -> OffsetFetchResponse:
+def offset_fetch(ctx: RequestContext, request: OffsetFetchRequest) -> Steps[OffsetFetchResponse]:
     """Tell what groups have committed.
 
     Source: Kafka ``KafkaApis.handleOffsetFetchRequest``, ``OffsetMetadataManager.fetchOffsets``.
     """
     if ctx.api_version >= _SEVERAL_GROUPS_SINCE:
-        return OffsetFetchResponse(groups=[_fetch_group(ctx, each) for each in request.groups])
+        response = OffsetFetchResponse()
+        for group in request.groups:
+            response.groups.append((yield from _fetch_group(ctx, group)))
+            yield
+        return response
     try:
         committed = _committed(ctx, request.group_id, None, _NO_EPOCH)
     except KafkaError as error:
         code = error_code_of(error)
         if ctx.api_version >= _TOP_LEVEL_ERROR_SINCE:
             return OffsetFetchResponse(error_code=code)
-        return OffsetFetchResponse(topics=_failed_topics(request, code))
+        return OffsetFetchResponse(topics=(yield from _failed_topics(request, code)))
     asked: Iterable[tuple[str, Iterable[int]]] = (
-        committed.items()
+        list(committed.items())
         if request.topics is None
         else [(topic.name, topic.partition_indexes) for topic in request.topics]
     )
-    return OffsetFetchResponse(
-        topics=[
-            OffsetFetchResponse.Topic(
-                name=name, partitions=_data(Partition, committed.get(name, {}), indexes)
-            )
-            for name, indexes in asked
-        ]
-    )
+    response = OffsetFetchResponse()
+    for name, indexes in asked:
+        data = yield from _data(Partition, committed.get(name, {}), indexes)
+        response.topics.append(OffsetFetchResponse.Topic(name=name, partitions=data))
+        yield
+    return response
 
 
 def _committed(
@@ -92,54 +95,56 @@ def _committed(
     return committed
 
 
-def _fetch_group(ctx: RequestContext, group: OffsetFetchRequest.Group) -> OffsetFetchResponse.Group:
+def _fetch_group(
+    ctx: RequestContext, group: OffsetFetchRequest.Group
+) -> Steps[OffsetFetchResponse.Group]:
     try:
         committed = _committed(ctx, group.group_id, group.member_id, group.member_epoch)
     except KafkaError as error:
         return OffsetFetchResponse.Group(group_id=group.group_id, error_code=error_code_of(error))
     if group.topics is None:
-        topics = _all_topics(ctx, committed)
+        topics = yield from _all_topics(ctx, committed)
     elif ctx.api_version >= _TOPIC_IDS_SINCE:
-        topics = _topics_by_id(ctx, committed, group.topics)
+        topics = yield from _topics_by_id(ctx, committed, group.topics)
     else:
-        topics = [
-            Topics(
-                name=topic.name,
-                partitions=_data(
-                    Partitions, committed.get(topic.name, {}), topic.partition_indexes
-                ),
-            )
-            for topic in group.topics
-        ]
+        topics = []
+        for topic in group.topics:
+            offsets = committed.get(topic.name, {})
+            data = yield from _data(Partitions, offsets, topic.partition_indexes)
+            topics.append(Topics(name=topic.name, partitions=data))
+            yield
     return OffsetFetchResponse.Group(group_id=group.group_id, topics=topics)
 
 
-def _all_topics(ctx: RequestContext, committed: Committed) -> list[Topics]:
+def _all_topics(ctx: RequestContext, committed: Committed) -> Steps[list[Topics]]:
     topics = []
-    for name, offsets in committed.items():
+    for name, offsets in list(committed.items()):
         known = ctx.broker.metadata.get_topic(name)
         # One that is just being deleted has no id any more.
         if known is not None:
-            data = _data(Partitions, offsets, offsets)
+            data = yield from _data(Partitions, offsets, list(offsets))
             topics.append(Topics(name=name, topic_id=known.topic_id, partitions=data))
     return topics
 
 
 def _topics_by_id(
     ctx: RequestContext, committed: Committed, asked: Iterable[OffsetFetchRequest.Topics]
-) -> list[Topics]:
+) -> Steps[list[Topics]]:
     """The topics with these ids; those that do not exist come last, as in Kafka."""
     topics = []
     unknown = []
     for topic in asked:
         known = ctx.broker.metadata.get_topic_by_id(topic.topic_id)
         if known is None:
-            data = _failed(Partitions, topic.partition_indexes, ErrorCode.UNKNOWN_TOPIC_ID)
+            data = yield from _failed(
+                Partitions, topic.partition_indexes, ErrorCode.UNKNOWN_TOPIC_ID
+            )
             unknown.append(Topics(topic_id=topic.topic_id, partitions=data))
         else:
             offsets = committed.get(known.name, {})
-            data = _data(Partitions, offsets, topic.partition_indexes, known.topic_id)
+            data = yield from _data(Partitions, offsets, topic.partition_indexes, known.topic_id)
             topics.append(Topics(topic_id=topic.topic_id, partitions=data))
+        yield
     return topics + unknown
 
 
@@ -148,7 +153,7 @@ def _data(
     offsets: Mapping[int, CommittedOffset],
     indexes: Iterable[int],
     topic_id: bytes = ZERO_UUID,
-) -> list[_Data]:
+) -> Steps[list[_Data]]:
     """Offset after offset; with a topic id, without those of another topic of that name."""
     data = []
     for index in indexes:
@@ -164,31 +169,37 @@ def _data(
                     metadata=found.metadata,
                 )
             )
+        yield
     return data
 
 
-def _failed(cls: type[_Data], indexes: Iterable[int], code: ErrorCode) -> list[_Data]:
-    return [
-        cls(partition_index=index, committed_offset=_NO_OFFSET, metadata="", error_code=code)
-        for index in indexes
-    ]
-
-
-def _failed_topics(request: OffsetFetchRequest, code: ErrorCode) -> list[OffsetFetchResponse.Topic]:
-    return [
-        OffsetFetchResponse.Topic(
-            name=topic.name, partitions=_failed(Partition, topic.partition_indexes, code)
+def _failed(cls: type[_Data], indexes: Iterable[int], code: ErrorCode) -> Steps[list[_Data]]:
+    data = []
+    for index in indexes:
+        data.append(
+            cls(partition_index=index, committed_offset=_NO_OFFSET, metadata="", error_code=code)
         )
-        for topic in request.topics or ()
-    ]
+        yield
+    return data
+
+
+def _failed_topics(
+    request: OffsetFetchRequest, code: ErrorCode
+) -> Steps[list[OffsetFetchResponse.Topic]]:
+    topics = []
+    for topic in request.topics or ():
+        data = yield from _failed(Partition, topic.partition_indexes, code)
+        topics.append(OffsetFetchResponse.Topic(name=topic.name, partitions=data))
+        yield
+    return topics
 
 
 def _offset_fetch_error(
     request: OffsetFetchRequest, code: ErrorCode, text: str | None
-) -> OffsetFetchResponse:
+) -> Steps[OffsetFetchResponse]:
     return OffsetFetchResponse(
         error_code=code,
-        topics=_failed_topics(request, code),
+        topics=(yield from _failed_topics(request, code)),
         groups=[
             OffsetFetchResponse.Group(group_id=group.group_id, error_code=code)
             for group in request.groups

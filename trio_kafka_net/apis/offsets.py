@@ -16,11 +16,11 @@ Version notes:
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from trio_kafka_net.broker.partition import Partition
 from trio_kafka_net.errors import KafkaError, StorageError
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.list_offsets import ListOffsetsRequest, ListOffsetsResponse
 
@@ -58,27 +58,25 @@ def register(apis: KafkaApis) -> None:
     apis.add(list_offsets, key=ListOffsetsRequest.API_KEY, error_response=_list_offsets_error)
 
 
-def list_offsets(ctx: RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse:
+def list_offsets(ctx: RequestContext, request: ListOffsetsRequest) -> Steps[ListOffsetsResponse]:
     """Find offsets by time, each for itself."""
-    times = Counter(
-        [
-            (topic.name, asked.partition_index)
-            for topic in request.topics
-            for asked in topic.partitions
-        ]
-    )
-    return ListOffsetsResponse(
-        topics=[
-            ListOffsetsResponse.TopicResponse(
-                name=topic.name,
-                partitions=[
-                    _list_one(ctx, topic.name, asked, times[topic.name, asked.partition_index])
-                    for asked in topic.partitions
-                ],
-            )
-            for topic in request.topics
-        ]
-    )
+    times: dict[tuple[str, int], int] = {}
+    for topic in request.topics:
+        for asked in topic.partitions:
+            key = topic.name, asked.partition_index
+            times[key] = times.get(key, 0) + 1
+            yield
+        yield
+    response = ListOffsetsResponse()
+    for topic in request.topics:
+        answer = ListOffsetsResponse.TopicResponse(name=topic.name)
+        response.topics.append(answer)
+        for asked in topic.partitions:
+            count = times[topic.name, asked.partition_index]
+            answer.partitions.append(_list_one(ctx, topic.name, asked, count))
+            yield
+        yield
+    return response
 
 
 def _list_one(

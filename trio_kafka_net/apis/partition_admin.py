@@ -16,14 +16,17 @@ Version notes:
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-import trio
-
 from trio_kafka_net.broker.elections import ElectionType
+from trio_kafka_net.broker.leaderships import PartitionKey
 from trio_kafka_net.broker.metadata_cache import NO_LEADER, TopicMetadata, validate_topic_name
 from trio_kafka_net.broker.replica_placement import check_replicas
 from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.alter_partition_reassignments import (
     AlterPartitionReassignmentsRequest,
@@ -48,8 +51,8 @@ from .context import RequestContext
 if TYPE_CHECKING:
     from .registry import KafkaApis
 
-_TOPICS_PER_PASS: Final = 200
-"""Looked up between two checkpoints: topics that do not exist count for no limit of a page."""
+_SORTED_AT_ONCE: Final = 1000
+"""Names sorted in one step: a fifth of a millisecond."""
 
 PartitionResult = ElectLeadersResponse.PartitionResult
 ReassignedPartition = AlterPartitionReassignmentsResponse.ReassignablePartitionResponse
@@ -97,6 +100,7 @@ async def elect_leaders(ctx: RequestContext, request: ElectLeadersRequest) -> El
     outcomes = await ctx.broker.controller.leaderships.elect(
         partitions, election, ctx.delivery_wait(request.timeout_ms, "ElectLeaders")
     )
+    breaks = ctx.breaks()
     names = (
         [topic.name for topic in ctx.broker.controller.topics]
         if asked is None
@@ -114,30 +118,32 @@ async def elect_leaders(ctx: RequestContext, request: ElectLeadersRequest) -> El
                     partition_id=index, error_code=error.code, error_message=error.message
                 )
             )
-    return ElectLeadersResponse(
-        replica_election_results=[
+        if breaks.is_due():
+            await breaks.take()
+    response = ElectLeadersResponse()
+    for topic, elected in results.items():
+        response.replica_election_results.append(
             ElectLeadersResponse.ReplicaElectionResult(topic=topic, partition_result=elected)
-            for topic, elected in results.items()
-        ]
-    )
+        )
+        if breaks.is_due():
+            await breaks.take()
+    return response
 
 
 def _elect_leaders_error(
     request: ElectLeadersRequest, code: ErrorCode, text: str | None
-) -> ElectLeadersResponse:
-    return ElectLeadersResponse(
-        error_code=code,
-        replica_election_results=[
-            ElectLeadersResponse.ReplicaElectionResult(
-                topic=topic.topic,
-                partition_result=[
-                    PartitionResult(partition_id=index, error_code=code, error_message=text)
-                    for index in topic.partitions
-                ],
+) -> Steps[ElectLeadersResponse]:
+    response = ElectLeadersResponse(error_code=code)
+    for topic in request.topic_partitions or ():
+        refused = ElectLeadersResponse.ReplicaElectionResult(topic=topic.topic)
+        response.replica_election_results.append(refused)
+        for index in topic.partitions:
+            refused.partition_result.append(
+                PartitionResult(partition_id=index, error_code=code, error_message=text)
             )
-            for topic in request.topic_partitions or []
-        ],
-    )
+            yield
+        yield
+    return response
 
 
 # -- reassignments --------------------------------------------------------------------------------
@@ -150,39 +156,52 @@ async def alter_partition_reassignments(
 
     Source: Kafka ``ReplicationControlManager.alterPartitionReassignments`` (4.1).
     """
-    moves = {
-        (topic.name, each.partition_index): each.replicas
-        for topic in request.topics
-        for each in topic.partitions
-    }
-    refused = {
-        key: error
-        for key, replicas in moves.items()
-        if (error := _refusal(ctx, key, replicas, request)) is not None
-    }
-    outcomes = await ctx.broker.controller.leaderships.reassign(
-        {
-            key: replicas
-            for key, replicas in moves.items()
-            if replicas is not None and key not in refused
-        },
-        ctx.delivery_wait(request.timeout_ms, "AlterPartitionReassignments"),
+    moves, results = await ctx.in_turns(_moves(ctx, request))
+    results |= await ctx.broker.controller.leaderships.reassign(
+        moves, ctx.delivery_wait(request.timeout_ms, "AlterPartitionReassignments")
     )
-    results = {**refused, **outcomes}
-    return AlterPartitionReassignmentsResponse(
+    return await ctx.in_turns(_reassignments(request, results))
+
+
+def _moves(
+    ctx: RequestContext, request: AlterPartitionReassignmentsRequest
+) -> Steps[tuple[dict[PartitionKey, list[int]], dict[PartitionKey, KafkaError | None]]]:
+    """What is to be moved where, and why the others are not."""
+    asked: dict[PartitionKey, list[int] | None] = {}
+    for topic in request.topics:
+        for each in topic.partitions:
+            asked[topic.name, each.partition_index] = each.replicas
+            yield
+        yield
+    moves = {}
+    refused: dict[PartitionKey, KafkaError | None] = {}
+    for key, replicas in asked.items():
+        error = _refusal(ctx, key, replicas, request)
+        if error is not None:
+            refused[key] = error
+        elif replicas is not None:
+            moves[key] = replicas
+        yield
+    return moves, refused
+
+
+def _reassignments(
+    request: AlterPartitionReassignmentsRequest,
+    results: Mapping[PartitionKey, KafkaError | None],
+) -> Steps[AlterPartitionReassignmentsResponse]:
+    response = AlterPartitionReassignmentsResponse(
         allow_replication_factor_change=request.allow_replication_factor_change,
         error_message=None,
-        responses=[
-            AlterPartitionReassignmentsResponse.ReassignableTopicResponse(
-                name=topic.name,
-                partitions=[
-                    _reassigned(each.partition_index, results[topic.name, each.partition_index])
-                    for each in topic.partitions
-                ],
-            )
-            for topic in request.topics
-        ],
     )
+    for topic in request.topics:
+        answer = AlterPartitionReassignmentsResponse.ReassignableTopicResponse(name=topic.name)
+        response.responses.append(answer)
+        for each in topic.partitions:
+            error = results[topic.name, each.partition_index]
+            answer.partitions.append(_reassigned(each.partition_index, error))
+            yield
+        yield
+    return response
 
 
 def _refusal(
@@ -245,9 +264,10 @@ async def describe_topic_partitions(
     cursor = request.cursor
     begin = "" if cursor is None else cursor.topic_name
     if request.topics:
-        names = sorted({topic.name for topic in request.topics if topic.name >= begin})
-        if cursor is not None and begin not in names:
+        asked = await ctx.in_turns(_names_from(request.topics, begin))
+        if cursor is not None and begin not in asked:
             raise KafkaError(ErrorCode.INVALID_REQUEST)
+        names = await ctx.in_turns(_in_order(asked))
     else:
         names = [topic.name for topic in ctx.broker.metadata if topic.name >= begin]
     if cursor is not None and cursor.partition_index < 0:
@@ -256,9 +276,10 @@ async def describe_topic_partitions(
     room = max(1, min(most, request.response_partition_limit))
     unreachable = UnreachableLeaders(ctx.broker, ctx.listener_name)
     response = DescribeTopicPartitionsResponse()
-    for number, name in enumerate(names, 1):
-        if number % _TOPICS_PER_PASS == 0:
-            await trio.lowlevel.checkpoint()
+    breaks = ctx.breaks()
+    for name in names:
+        if breaks.is_due():
+            await breaks.take()
         if not room:
             response.next_cursor = Cursor(topic_name=name, partition_index=0)
             break
@@ -275,6 +296,33 @@ async def describe_topic_partitions(
             response.next_cursor = Cursor(topic_name=name, partition_index=end)
             break
     return response
+
+
+def _names_from(
+    topics: Iterable[DescribeTopicPartitionsRequest.TopicRequest], begin: str
+) -> Steps[dict[str, None]]:
+    names: dict[str, None] = {}
+    for topic in topics:
+        if topic.name >= begin:
+            names[topic.name] = None
+        yield
+    return names
+
+
+def _in_order(names: Iterable[str]) -> Steps[list[str]]:
+    """Sorted, piece by piece."""
+    unsorted = iter(names)
+    pieces = []
+    while piece := sorted(islice(unsorted, _SORTED_AT_ONCE)):
+        pieces.append(piece)
+        yield
+    if len(pieces) == 1:
+        return pieces[0]
+    merged = []
+    for name in heapq.merge(*pieces):
+        merged.append(name)
+        yield
+    return merged
 
 
 def _unknown_topic(name: str) -> DescribedTopic:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from trio_kafka_net.broker.log.producer_state import ProducerEntry
 from trio_kafka_net.broker.metadata_cache import validate_topic_name
 from trio_kafka_net.errors import KafkaError, StorageError
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode, error_code_of
 from trio_kafka_net.protocol.messages.delete_records import (
     DeleteRecordsRequest,
@@ -65,19 +66,23 @@ def register(apis: KafkaApis) -> None:
     )
 
 
-def delete_records(ctx: RequestContext, request: DeleteRecordsRequest) -> DeleteRecordsResponse:
+def delete_records(
+    ctx: RequestContext, request: DeleteRecordsRequest
+) -> Steps[DeleteRecordsResponse]:
     """Move the beginning of partitions forward, each for itself.
 
     Source: Kafka ``KafkaApis.handleDeleteRecordsRequest`` (4.1).
     """
-    offsets = {
-        (topic.name, asked.partition_index): asked.offset
-        for topic in request.topics
-        for asked in topic.partitions
-    }
+    offsets: dict[tuple[str, int], int] = {}
+    for topic in request.topics:
+        for asked in topic.partitions:
+            offsets[topic.name, asked.partition_index] = asked.offset
+            yield
+        yield
     results: dict[str, list[DeletedPartition]] = {}
     for (name, index), offset in offsets.items():
         results.setdefault(name, []).append(_delete_from(ctx, name, index, offset))
+        yield
     return DeleteRecordsResponse(
         topics=[
             DeleteRecordsResponse.TopicResult(name=name, partitions=partitions)
@@ -122,21 +127,25 @@ def _delete_records_error(
 
 def describe_producers(
     ctx: RequestContext, request: DescribeProducersRequest
-) -> DescribeProducersResponse:
+) -> Steps[DescribeProducersResponse]:
     """List the idempotent producers that partitions know.
 
     Source: Kafka ``KafkaApis.handleDescribeProducersRequest`` (4.1).
     """
     # A partition may know thousands of producers: naming it a thousand times must not pay.
-    asked = {topic.name: dict.fromkeys(topic.partition_indexes) for topic in request.topics}
-    return DescribeProducersResponse(
-        topics=[
-            DescribeProducersResponse.TopicResponse(
-                name=name, partitions=[_producers_of(ctx, name, index) for index in indexes]
-            )
-            for name, indexes in asked.items()
-        ]
-    )
+    asked: dict[str, dict[int, None]] = {}
+    for topic in request.topics:
+        asked[topic.name] = dict.fromkeys(topic.partition_indexes)
+        yield
+    response = DescribeProducersResponse()
+    for name, indexes in asked.items():
+        described = DescribeProducersResponse.TopicResponse(name=name)
+        response.topics.append(described)
+        for index in indexes:
+            described.partitions.append(_producers_of(ctx, name, index))
+            yield
+        yield
+    return response
 
 
 def _producers_of(ctx: RequestContext, name: str, index: int) -> ProducersOfPartition:
@@ -190,20 +199,20 @@ def _describe_producers_error(
 
 def offset_for_leader_epoch(
     ctx: RequestContext, request: OffsetForLeaderEpochRequest
-) -> OffsetForLeaderEpochResponse:
+) -> Steps[OffsetForLeaderEpochResponse]:
     """Tell where leader epochs ended, so that a reader notices that a log was cut.
 
     Source: Kafka ``ReplicaManager.lastOffsetForLeaderEpoch`` (4.1).
     """
-    return OffsetForLeaderEpochResponse(
-        topics=[
-            OffsetForLeaderEpochResponse.OffsetForLeaderTopicResult(
-                topic=topic.topic,
-                partitions=[_end_of_epoch(ctx, topic.topic, asked) for asked in topic.partitions],
-            )
-            for topic in request.topics
-        ]
-    )
+    response = OffsetForLeaderEpochResponse()
+    for topic in request.topics:
+        answer = OffsetForLeaderEpochResponse.OffsetForLeaderTopicResult(topic=topic.topic)
+        response.topics.append(answer)
+        for asked in topic.partitions:
+            answer.partitions.append(_end_of_epoch(ctx, topic.topic, asked))
+            yield
+        yield
+    return response
 
 
 def _end_of_epoch(

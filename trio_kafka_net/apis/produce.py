@@ -96,7 +96,7 @@ def register(apis: KafkaApis) -> None:
 def produce(ctx: RequestContext, request: ProduceRequest) -> Answer | Awaitable[Answer]:
     """Append to partitions, each for itself."""
     production = _Production(ctx, request)
-    if len(ctx.request.payload) > INLINE_BYTES:
+    if ctx.is_large or len(ctx.request.payload) > INLINE_BYTES:
         return _append_slowly(production)
     for topic in request.topic_data:
         name, answers = production.begin(topic)
@@ -119,6 +119,7 @@ def _go_on(
 
 async def _append_slowly(production: _Production) -> Answer:
     """Append with checkpoints in between, from where the answers end."""
+    breaks = production.ctx.breaks()
     for number, topic in enumerate(production.request.topic_data):
         name, answers = production.resume(number) or production.begin(topic)
         for data in topic.partition_data[len(answers) :]:
@@ -126,7 +127,10 @@ async def _append_slowly(production: _Production) -> Answer:
             if check is not None:
                 await trio.to_thread.run_sync(check.run)
                 production.append(answers, name, data, check)
-            await trio.lowlevel.checkpoint()
+            if breaks.is_due():
+                await breaks.take()
+        if breaks.is_due():
+            await breaks.take()
     return await _wait(production)
 
 

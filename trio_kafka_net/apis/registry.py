@@ -16,7 +16,7 @@ controller requests and administration, the data plane refuses what only a contr
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any, Protocol, get_type_hints
 
 import attrs
@@ -29,7 +29,16 @@ from trio_kafka_net.protocol.api_keys import (
     response_class,
     valid_versions,
 )
-from trio_kafka_net.protocol.codec import Decoder, Encoder, decoder, encoder
+from trio_kafka_net.protocol.codec import (
+    Decoder,
+    Encoder,
+    StepwiseDecoder,
+    StepwiseEncoder,
+    decoder,
+    encoder,
+    stepwise_decoder,
+    stepwise_encoder,
+)
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.message import Message
 from trio_kafka_net.protocol.messages.api_versions import ApiVersionsResponse
@@ -39,20 +48,23 @@ from .kept_answers import KeptAnswers, VersionOf
 
 if TYPE_CHECKING:
     from trio_kafka_net.broker.local_broker import LocalBroker
+    from trio_kafka_net.network.turn import Steps
 
     from .dispatch import KafkaRequest
 
 Answer = Any
 """What a handler returns: a message, a ``Send``, or ``NO_RESPONSE``."""
 
-Handler = Callable[[RequestContext, Any], "Answer | Awaitable[Answer]"]
-"""Serves one API; plain or ``async``."""
+Handler = Callable[[RequestContext, Any], "Answer | Steps[Answer] | Awaitable[Answer]"]
+"""Serves one API; plain, ``async``, or a generator function that yields after each element of what
+may be large, and is gone on with in the same turn of the event loop or in another one."""
 
 Interceptor = Callable[[RequestContext, Any, Handler], "Answer | Awaitable[Answer]"]
 """Sees a request before its handler, and decides what becomes of it."""
 
-ErrorResponse = Callable[[Any, ErrorCode, "str | None"], Message]
-"""Makes the error response to a request of an API that has no top-level error code."""
+ErrorResponse = Callable[[Any, ErrorCode, "str | None"], "Message | Steps[Message]"]
+"""Makes the error response to a request of an API that has no top-level error code; plain, or a
+generator function like a handler."""
 
 
 class Shortcut(Protocol):
@@ -154,6 +166,14 @@ class Api:
         if found is None:
             found = self._encoders[version] = encoder(response_class(self.key), version)
         return found
+
+    def stepwise_decoder(self, version: int) -> StepwiseDecoder[Message]:
+        """The decoder in steps of ``version`` of the request."""
+        return stepwise_decoder(request_class(self.key), version)
+
+    def stepwise_encoder(self, version: int) -> StepwiseEncoder[Message]:
+        """The encoder in steps of ``version`` of the response."""
+        return stepwise_encoder(response_class(self.key), version)
 
 
 ApiTable = dict[int, Api]
@@ -326,6 +346,8 @@ def _annotated_api(function: Handler) -> ApiKey:
 def _intercepted(interceptor: Interceptor, inner: Handler) -> Handler:
     async def call_next(ctx: RequestContext, request: Any) -> Answer:
         answer = inner(ctx, request)
+        if isinstance(answer, Generator):
+            return await ctx.in_turns(answer)
         return await answer if isinstance(answer, Awaitable) else answer
 
     async def intercepted(ctx: RequestContext, request: Any) -> Answer:

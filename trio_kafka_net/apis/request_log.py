@@ -20,7 +20,7 @@ from trio_kafka_net.protocol.api_keys import ApiKey
 
 from .config_redaction import loggable_value
 from .dispatch import KafkaRequest
-from .error_counts import Succeeded
+from .error_counts import Gathered, Succeeded
 from .kept_answers import KeptAnswer
 from .message_json import struct_to_json
 
@@ -101,7 +101,7 @@ def _response_body(request: KafkaRequest) -> dict[str, Any] | str:
     response = request.response
     if isinstance(response, KeptAnswer):
         response = response.decoded()
-    elif isinstance(response, Succeeded):
+    elif isinstance(response, Gathered | Succeeded):
         return ""  # the log was off when it was answered
     return "" if response is None else struct_to_json(response, request.response_version)
 

@@ -21,7 +21,7 @@ from trio_kafka_net.protocol.message import Message
 from trio_kafka_net.protocol.messages.fetch import FetchRequest
 
 from .dispatch import KafkaRequest
-from .error_counts import SUCCEEDED, ErrorGatherers, GatherErrors, Succeeded
+from .error_counts import SUCCEEDED, ErrorGatherers, Gathered, GatherErrors, Succeeded
 from .kept_answers import KeptAnswer
 from .registry import Api
 from .request_log import log as request_log
@@ -67,7 +67,7 @@ class _Served:
     is_deprecated: bool
     rows_of: dict[tuple[str, ...], RequestRows] = attrs.field(factory=dict)
     """{names under which requests are counted: where they go}"""
-    response_type: type[Message | KeptAnswer | Succeeded] | None = None
+    response_type: type[Message | KeptAnswer | Gathered | Succeeded] | None = None
     """What was answered last, in ``response_version``; mostly the only thing that ever is."""
     response_version: int = -1
     gather: GatherErrors = _gather_nothing
@@ -162,7 +162,10 @@ class RequestObserver:
         return named
 
     def _learn_answer(
-        self, served: _Served, response_type: type[Message | KeptAnswer | Succeeded], version: int
+        self,
+        served: _Served,
+        response_type: type[Message | KeptAnswer | Gathered | Succeeded],
+        version: int,
     ) -> GatherErrors:
         gather = self._errors.of(response_type, version)
         served.response_type = response_type

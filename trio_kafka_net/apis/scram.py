@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.describe_user_scram_credentials import (
     DescribeUserScramCredentialsRequest,
@@ -33,12 +34,15 @@ def register(apis: KafkaApis) -> None:
 
 def describe_user_scram_credentials(
     ctx: RequestContext, request: DescribeUserScramCredentialsRequest
-) -> DescribeUserScramCredentialsResponse:
+) -> Steps[DescribeUserScramCredentialsResponse]:
     """Say of every user who is asked for that there are no credentials.
 
     Source: Kafka ``ScramImage.describe``.
     """
-    times = Counter(user.name for user in request.users or [])
+    times: Counter[str] = Counter()
+    for user in request.users or ():
+        times[user.name] += 1
+        yield
     response = DescribeUserScramCredentialsResponse()
     for name, count in times.items():
         code = ErrorCode.RESOURCE_NOT_FOUND
@@ -54,4 +58,5 @@ def describe_user_scram_credentials(
                 user=name, error_code=code, error_message=text
             )
         )
+        yield
     return response

@@ -25,6 +25,7 @@ Version notes:
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from trio_kafka_net.broker.client_quotas import MutationQuota
@@ -32,6 +33,7 @@ from trio_kafka_net.broker.cluster_state import DeliveryWait
 from trio_kafka_net.broker.config_entries import TopicDescriber, wanted
 from trio_kafka_net.broker.metadata_cache import TopicMetadata
 from trio_kafka_net.errors import KafkaError
+from trio_kafka_net.network.turn import Steps
 from trio_kafka_net.protocol.error_codes import ErrorCode
 from trio_kafka_net.protocol.messages.create_partitions import (
     CreatePartitionsRequest,
@@ -56,6 +58,8 @@ _STRICT_DELETION_SINCE = 5
 _STRICT_ENLARGEMENT_SINCE = 3
 
 DeletableTopicResult = DeleteTopicsResponse.DeletableTopicResult
+_Results = list[DeletableTopicResult]
+_Found = list[tuple[DeletableTopicResult, TopicMetadata]]
 
 
 def register(apis: KafkaApis) -> None:
@@ -71,8 +75,9 @@ def register(apis: KafkaApis) -> None:
 
 async def create_topics(ctx: RequestContext, request: CreateTopicsRequest) -> CreateTopicsResponse:
     """Create topics, or only check that they could be."""
-    _check_size(ctx, request)
-    times = Counter(topic.name for topic in request.topics)
+    await ctx.in_turns(_check_size(ctx, request))
+    times = Counter(topic.name for topic in request.topics)  # no more than _MAX_RECORDS
+    breaks = ctx.breaks()
     quota = ctx.mutation_quota(strict_since=_STRICT_CREATION_SINCE)
     wait = ctx.delivery_wait(request.timeout_ms, "CreateTopics")
     describer = TopicDescriber(
@@ -91,10 +96,12 @@ async def create_topics(ctx: RequestContext, request: CreateTopicsRequest) -> Cr
                     name=name, error_code=error.code, error_message=error.message
                 )
             )
+        if breaks.is_due():
+            await breaks.take()
     return CreateTopicsResponse(topics=results)
 
 
-def _check_size(ctx: RequestContext, request: CreateTopicsRequest) -> None:
+def _check_size(ctx: RequestContext, request: CreateTopicsRequest) -> Steps[None]:
     """Refuse a request that would keep the controller busy for minutes.
 
     Raises:
@@ -103,18 +110,19 @@ def _check_size(ctx: RequestContext, request: CreateTopicsRequest) -> None:
     Source: Kafka ``ReplicationControlManager.createTopics`` and its bounded list of records.
     """
     default = ctx.broker.config.num_partitions
-    partitions = sum(
-        max(
+    partitions = records = 0
+    for topic in request.topics:
+        partitions += max(
             len(topic.assignments),
             default if topic.num_partitions == _DEFAULT else topic.num_partitions,
         )
-        for topic in request.topics
-    )
+        records += 1 + len(topic.configs)
+        yield
     if partitions > _MAX_RECORDS:
         raise KafkaError(
             ErrorCode.POLICY_VIOLATION, "Excessively large number of partitions per request."
         )
-    _check_records(partitions + sum(1 + len(topic.configs) for topic in request.topics))
+    _check_records(partitions + records)
 
 
 def _check_records(records: int) -> None:
@@ -205,15 +213,16 @@ def _assigned(asked: CreateTopicsRequest.CreatableTopic) -> list[list[int]]:
 
 def _create_topics_error(
     request: CreateTopicsRequest, code: ErrorCode, text: str | None
-) -> CreateTopicsResponse:
-    return CreateTopicsResponse(
-        topics=[
+) -> Steps[CreateTopicsResponse]:
+    response = CreateTopicsResponse()
+    for topic in request.topics:
+        response.topics.append(
             CreateTopicsResponse.CreatableTopicResult(
                 name=topic.name, error_code=code, error_message=text
             )
-            for topic in request.topics
-        ]
-    )
+        )
+        yield
+    return response
 
 
 async def delete_topics(ctx: RequestContext, request: DeleteTopicsRequest) -> DeleteTopicsResponse:
@@ -228,10 +237,23 @@ async def delete_topics(ctx: RequestContext, request: DeleteTopicsRequest) -> De
             else ErrorCode.INVALID_REQUEST,
             "Topic deletion is disabled.",
         )
-    asked = _topics_to_delete(request)
-    times = Counter((each.name, each.topic_id) for each in asked)
-    results = []
-    found: list[tuple[DeletableTopicResult, TopicMetadata]] = []
+    results, found = await ctx.in_turns(_found(ctx, request))
+    quota = ctx.mutation_quota(strict_since=_STRICT_DELETION_SINCE)
+    wait = ctx.delivery_wait(request.timeout_ms, "DeleteTopics")
+    again = await _delete(ctx, found, quota, wait)
+    if again:
+        results = [each for each in results if id(each) not in again]
+    return DeleteTopicsResponse(responses=results)
+
+
+def _found(ctx: RequestContext, request: DeleteTopicsRequest) -> Steps[tuple[_Results, _Found]]:
+    """The results of a deletion, and those of them that are about a topic that there is."""
+    times: dict[tuple[str | None, bytes], int] = {}
+    for name, topic_id in _topics_to_delete(request):
+        times[name, topic_id] = times.get((name, topic_id), 0) + 1
+        yield
+    results: _Results = []
+    found: _Found = []
     for name, topic_id in times:
         result = DeletableTopicResult(name=name, topic_id=topic_id)
         results.append(result)
@@ -242,16 +264,14 @@ async def delete_topics(ctx: RequestContext, request: DeleteTopicsRequest) -> De
             found.append((result, _find(ctx, name, topic_id)))
         except KafkaError as error:
             result.error_code, result.error_message = error.code, error.message
-    quota = ctx.mutation_quota(strict_since=_STRICT_DELETION_SINCE)
-    wait = ctx.delivery_wait(request.timeout_ms, "DeleteTopics")
-    again = await _delete(ctx, found, quota, wait)
-    return DeleteTopicsResponse(responses=[each for each in results if id(each) not in again])
+        yield
+    return results, found
 
 
-def _topics_to_delete(request: DeleteTopicsRequest) -> list[DeleteTopicsRequest.DeleteTopicState]:
-    return request.topics or [
-        DeleteTopicsRequest.DeleteTopicState(name=name) for name in request.topic_names
-    ]
+def _topics_to_delete(request: DeleteTopicsRequest) -> Iterator[tuple[str | None, bytes]]:
+    if request.topics:
+        return ((each.name, each.topic_id) for each in request.topics)
+    return ((name, ZERO_UUID) for name in request.topic_names)
 
 
 def _find(ctx: RequestContext, name: str | None, topic_id: bytes) -> TopicMetadata:
@@ -272,7 +292,7 @@ def _find(ctx: RequestContext, name: str | None, topic_id: bytes) -> TopicMetada
 
 async def _delete(
     ctx: RequestContext,
-    found: list[tuple[DeletableTopicResult, TopicMetadata]],
+    found: _Found,
     quota: MutationQuota,
     wait: DeliveryWait,
 ) -> set[int]:
@@ -286,7 +306,10 @@ async def _delete(
     for result, topic in found:
         result.name, result.topic_id = topic.name, topic.topic_id
         results.setdefault(topic.topic_id, []).append(result)
+    breaks = ctx.breaks()
     for topic_id, (result, *more) in results.items():
+        if breaks.is_due():
+            await breaks.take()
         try:
             if more:
                 raise KafkaError(
@@ -303,15 +326,14 @@ async def _delete(
 
 def _delete_topics_error(
     request: DeleteTopicsRequest, code: ErrorCode, text: str | None
-) -> DeleteTopicsResponse:
-    return DeleteTopicsResponse(
-        responses=[
-            DeletableTopicResult(
-                name=each.name, topic_id=each.topic_id, error_code=code, error_message=text
-            )
-            for each in _topics_to_delete(request)
-        ]
-    )
+) -> Steps[DeleteTopicsResponse]:
+    response = DeleteTopicsResponse()
+    for name, topic_id in _topics_to_delete(request):
+        response.responses.append(
+            DeletableTopicResult(name=name, topic_id=topic_id, error_code=code, error_message=text)
+        )
+        yield
+    return response
 
 
 async def create_partitions(
@@ -321,10 +343,11 @@ async def create_partitions(
 
     Source: Kafka ``ControllerApis.createPartitions``.
     """
-    _check_records(sum(_new_partitions(ctx, topic) for topic in request.topics))
+    _check_records(await ctx.in_turns(_all_new_partitions(ctx, request)))
+    breaks = ctx.breaks()
     quota = ctx.mutation_quota(strict_since=_STRICT_ENLARGEMENT_SINCE)
     wait = ctx.delivery_wait(request.timeout_ms, "CreatePartitions")
-    times = Counter(topic.name for topic in request.topics)
+    times = Counter([topic.name for topic in request.topics])
     results = []
     for name, asked in {topic.name: topic for topic in request.topics}.items():
         result = CreatePartitionsResponse.TopicResult(name=name)
@@ -335,7 +358,17 @@ async def create_partitions(
             await _enlarge(ctx, asked, request.validate_only, quota, wait)
         except KafkaError as error:
             result.error_code, result.error_message = error.code, error.message
+        if breaks.is_due():
+            await breaks.take()
     return CreatePartitionsResponse(results=results)
+
+
+def _all_new_partitions(ctx: RequestContext, request: CreatePartitionsRequest) -> Steps[int]:
+    count = 0
+    for topic in request.topics:
+        count += _new_partitions(ctx, topic)
+        yield
+    return count
 
 
 def _new_partitions(ctx: RequestContext, asked: CreatePartitionsRequest.Topic) -> int:
@@ -366,12 +399,13 @@ async def _enlarge(
 
 def _create_partitions_error(
     request: CreatePartitionsRequest, code: ErrorCode, text: str | None
-) -> CreatePartitionsResponse:
-    return CreatePartitionsResponse(
-        results=[
+) -> Steps[CreatePartitionsResponse]:
+    response = CreatePartitionsResponse()
+    for topic in request.topics:
+        response.results.append(
             CreatePartitionsResponse.TopicResult(
                 name=topic.name, error_code=code, error_message=text
             )
-            for topic in request.topics
-        ]
-    )
+        )
+        yield
+    return response

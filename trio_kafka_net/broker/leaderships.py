@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 PartitionKey: TypeAlias = tuple[str, int]
 """Topic name and partition index."""
 
+_DECISIONS_PER_TURN = 100
+"""Partitions decided on between two checkpoints; a fraction of a millisecond."""
+
 
 @attrs.frozen
 class Registration:
@@ -178,7 +181,9 @@ class Leaderships:
                     for index in range(len(topic.partitions))
                 ]
             living = state.living
-            for key in partitions:
+            for number, key in enumerate(partitions, start=1):
+                if number % _DECISIONS_PER_TURN == 0:
+                    await trio.lowlevel.checkpoint()  # nobody else decides meanwhile
                 outcomes[key] = None
                 try:
                     decided[key] = elected(self._partition(key), living, election)
@@ -211,7 +216,9 @@ class Leaderships:
         decided: dict[PartitionKey, PartitionMetadata] = {}
         async with state.changing:
             living, registered = state.living, state.registered
-            for key, replicas in moves.items():
+            for number, (key, replicas) in enumerate(moves.items(), start=1):
+                if number % _DECISIONS_PER_TURN == 0:
+                    await trio.lowlevel.checkpoint()  # nobody else decides meanwhile
                 outcomes[key] = None
                 try:
                     before = self._partition(key, "Unable to find a topic named {}.")

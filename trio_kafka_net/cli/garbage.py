@@ -5,8 +5,9 @@ a cycle (``tests/test_no_cycles.py``), so the collector has next to nothing to f
 collection looks at every container there is, 0.3 µs each, and the event loop stands still for so
 long: 15 ms for what a start leaves, 100 to 300 ms with ten thousand partitions.
 
-So what has survived a full collection is *frozen*: not looked at again. The next one then sees only
-what was made since, and it is called a little more often than Python would.
+So what has survived two collections is *frozen*: not looked at again. A full one then sees next to
+nothing, even in the middle of a request that makes a hundred thousand objects, which is when it is
+called; and it is called a little more often than Python would.
 
 What is frozen and ends in a cycle later would stay for ever. Should that happen, in somebody's own
 handler for instance, it is bounded: whenever twice as much is frozen as there was the last time,
@@ -53,10 +54,14 @@ class ShortCollections:
 
     def _collected(self, phase: str, info: Mapping[str, int]) -> None:
         """Called by the collector, in whatever thread it runs: so it uses nothing but ``gc``."""
-        if phase != "stop" or info["generation"] != 2:
+        if phase != "stop" or info["generation"] == 0:
             return
-        gc.freeze()
+        if not self._sees_everything:
+            gc.freeze()
+        if info["generation"] != 2:
+            return
         if self._sees_everything:
+            gc.freeze()
             self._sees_everything = False
             self.look_again_above = max(LEAST_FROZEN, 2 * gc.get_freeze_count())
         elif gc.get_freeze_count() > self.look_again_above:

@@ -32,6 +32,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from time import perf_counter_ns
+from typing import TypeVar
 
 import attrs
 import trio
@@ -41,9 +42,11 @@ from trio_kafka_net.errors import CloseConnection, FatalExitError
 from .connection import DisconnectCause
 from .request_channel import Request, RequestChannel
 from .set_aside import Resume, SetAside
-from .turn import Turn
+from .turn import Breaks, Steps, Turn
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 Handle = Callable[[Request], Awaitable[None] | SetAside | None]
 """Runs one request and answers it; returns an awaitable if it has to wait, and what ``set_aside``
@@ -196,6 +199,14 @@ class RequestHandlerPool:
         if request.connection.peer_gone or not request.connection.is_open:
             aside.call()
         return aside
+
+    async def in_turns(self, steps: Steps[_T]) -> _T:
+        """Do a handler's work that is made of steps; see ``Turn.run``."""
+        return await self._turn.run(steps)
+
+    def breaks(self) -> Breaks:
+        """When a handler that works for long shall let the event loop turn."""
+        return Breaks(self._turn)
 
     def _start_handler(self) -> None:
         assert self._nursery is not None

@@ -20,15 +20,36 @@ dozen turns, so most of them cost next to nothing. What that costs the data plan
 times: in turns and in time between two that it works in, and in how long the control plane counts
 as being at work without a request that begins or ends there. If it were at work all the time, the
 data plane would do a little more than half of its work.
+
+A piece of work that is longer than a turn is made of steps (``Steps``): a generator that yields
+wherever it may be interrupted, and returns what comes of it. ``Turn.run`` lets the event loop turn
+between two steps whenever the turn is over.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from time import perf_counter_ns
+from typing import TypeAlias, TypeVar
 
 import trio
+
+_T = TypeVar("_T")
+
+Steps: TypeAlias = Generator[None, None, _T]
+"""Work in steps of a fraction of a millisecond each; what it returns is the result."""
+
+
+def finish(steps: Steps[_T]) -> _T:
+    """Do all of the work at once; for what cannot be much."""
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        result: _T = end.value
+        return result
+
 
 DATA_PLANE_TURN_NS = 1_000_000
 """What the data plane may use of a turn, ns. With half as much, small requests on 500 connections
@@ -93,3 +114,48 @@ class Turn(trio.abc.Instrument):
     def end_for(self, started_ns: int) -> float:
         """Until when a task that runs since ``started_ns`` may begin something in this turn."""
         return max(self.ends_ns, started_ns + self.share_ns)
+
+    async def run(self, steps: Steps[_T]) -> _T:
+        """Do work that is made of steps, as many in a turn as a task may.
+
+        Returns:
+            What the steps return.
+
+        Raises:
+            Exception: what the steps raise.
+
+        Cancellation: between two steps; the others are not done.
+        """
+        try:
+            breaks = Breaks(self)
+            while True:
+                next(steps)
+                if breaks.is_due():
+                    await breaks.take()
+        except StopIteration as end:
+            result: _T = end.value
+            return result
+        finally:
+            steps.close()
+
+
+class Breaks:
+    """The same for work that is done by an ``async`` function, to be asked after each piece."""
+
+    __slots__ = ("_ends_ns", "_turn")
+
+    def __init__(self, turn: Turn) -> None:
+        """Work begins now."""
+        self._turn = turn
+        self._ends_ns = turn.end_for(perf_counter_ns())
+
+    def is_due(self) -> bool:
+        """Whether the turn is over."""
+        return perf_counter_ns() >= self._ends_ns
+
+    async def take(self) -> None:
+        """Let the event loop turn, and wait for a turn in which work may go on."""
+        await trio.lowlevel.checkpoint()
+        while self._turn.is_rest:
+            await trio.lowlevel.checkpoint()
+        self._ends_ns = self._turn.end_for(perf_counter_ns())

@@ -7,23 +7,29 @@ calls ``decode()`` and ``encode()``, which look it up.
 
 The error path costs nothing until it is taken: the fast function only says *that* the bytes are
 wrong. A second, traced variant of it then reads the same bytes again to say where.
+
+What may be large is decoded and encoded *in steps*: a generator does the same, and yields every so
+many elements, so that a server can do something else in between. It says where bytes are wrong to
+the byte, but not which field that is.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, TypeVar
+from collections.abc import Callable, Generator
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from trio_kafka_net.errors import LocalProtocolError, RemoteProtocolError
 from trio_kafka_net.protocol.decoder_source import (
     DECODE_FAILURES,
     compile_decoder,
+    compile_stepwise_decoder,
     compile_traced_decoder,
 )
 from trio_kafka_net.protocol.encoder_source import (
     ENCODE_FAILURES,
     compile_encoder,
+    compile_stepwise_encoder,
     compile_traced_encoder,
 )
 from trio_kafka_net.protocol.message import Bytes, Message
@@ -53,6 +59,19 @@ Raises ``LocalProtocolError`` for a value that its field cannot carry; the bytea
 spoilt."""
 
 
+class StepwiseDecoder(Protocol[M_co]):
+    """A compiled decoder that works in steps."""
+
+    def __call__(
+        self, view: memoryview, position: int = 0, strict: bool = True
+    ) -> Generator[None, None, M_co]:
+        """Decode as a ``Decoder`` does; ``ELEMENTS_PER_STEP`` elements of arrays a step.
+
+        Raises:
+            RemoteProtocolError: bad bytes, or (``strict``) bytes behind the message.
+        """
+
+
 def decoder(cls: type[M], version: int) -> Decoder[M]:
     """Return the decoder of ``version`` of ``cls``, compiling it the first time.
 
@@ -69,6 +88,38 @@ def encoder(cls: type[M], version: int) -> Encoder[M]:
         LocalProtocolError: ``cls`` has no such version.
     """
     return cls.ENCODERS.get(version) or _compile_encoder(cls, version)
+
+
+StepwiseEncoder: TypeAlias = Callable[[M, bytearray], Generator[None, None, list[Piece]]]
+"""An encoder in steps; as ``Encoder`` otherwise. The message must not change meanwhile."""
+
+
+def stepwise_decoder(cls: type[M], version: int) -> StepwiseDecoder[M]:
+    """Return the decoder in steps of ``version`` of ``cls``, compiling it the first time.
+
+    Raises:
+        LocalProtocolError: ``cls`` has no such version.
+    """
+    found = cls.STEPWISE_DECODERS.get(version)
+    if found is None:
+        require_version(cls, version)
+        explain = functools.partial(_explain_step, cls, version)
+        found = cls.STEPWISE_DECODERS[version] = compile_stepwise_decoder(cls, version, explain)
+    return cast("StepwiseDecoder[M]", found)
+
+
+def stepwise_encoder(cls: type[M], version: int) -> StepwiseEncoder[M]:
+    """Return the encoder in steps of ``version`` of ``cls``, compiling it the first time.
+
+    Raises:
+        LocalProtocolError: ``cls`` has no such version.
+    """
+    found = cls.STEPWISE_ENCODERS.get(version)
+    if found is None:
+        require_version(cls, version)
+        explain = functools.partial(_explain_encoding, cls, version)
+        found = cls.STEPWISE_ENCODERS[version] = compile_stepwise_encoder(cls, version, explain)
+    return cast("StepwiseEncoder[M]", found)
 
 
 def decode(cls: type[M], version: int, buffer: Bytes, *, strict: bool = True) -> M:
@@ -151,6 +202,14 @@ def _explain_decoding(
         reason = str(failure) if isinstance(failure, ValueError) else "ends too early"
     path, position = where
     return RemoteProtocolError(f"{path} (v{version}) at byte {position}: {reason}")
+
+
+def _explain_step(
+    cls: type[Message], version: int, position: int, failure: Exception
+) -> RemoteProtocolError:
+    """Say where the bytes are wrong, without a second look at them."""
+    reason = str(failure) if isinstance(failure, ValueError) else "ends too early"
+    return RemoteProtocolError(f"{cls.__name__} (v{version}) at byte {position}: {reason}")
 
 
 def _explain_encoding(cls: type[Message], version: int, message: Message) -> LocalProtocolError:

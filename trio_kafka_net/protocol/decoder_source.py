@@ -63,7 +63,7 @@ def compile_decoder(
         version: one of its valid versions.
         explain: called as ``explain(view, position, strict)`` on bad bytes; returns what to raise.
     """
-    source = _DecoderSource(message, version, traced=False)
+    source = _DecoderSource(message, version)
     source.namespace["explain"] = explain
     with source.block("def decode(view, position=0, strict=True):"):
         source.emit("start = position")
@@ -88,11 +88,36 @@ def compile_traced_decoder(message: type[Message], version: int) -> Callable[...
     return source.compile("trace")
 
 
+def compile_stepwise_decoder(
+    message: type[Message],
+    version: int,
+    explain: Callable[..., Exception],
+) -> Callable[..., Any]:
+    """Compile ``decode(view, position=0, strict=True)``, a generator that returns the message.
+
+    Args:
+        message: class to decode into.
+        version: one of its valid versions.
+        explain: called as ``explain(position, failure)`` on bad bytes; returns what to raise.
+    """
+    source = _DecoderSource(message, version, in_steps=True)
+    source.namespace["explain"] = explain
+    with source.block("def decode(view, position=0, strict=True):"):
+        with source.block("try:"):
+            source.write_body()
+        # Not decoded once more to find the field, as that would be in one step.
+        with source.block("except FAILURES as failure:"):
+            source.emit("raise explain(position, failure) from None")
+    return source.compile("decode")
+
+
 class _DecoderSource(SourceWriter):
     """The source of one decoder."""
 
-    def __init__(self, message: type[Message], version: int, *, traced: bool) -> None:
-        super().__init__(message, version, traced=traced)
+    def __init__(
+        self, message: type[Message], version: int, *, traced: bool = False, in_steps: bool = False
+    ) -> None:
+        super().__init__(message, version, traced=traced, in_steps=in_steps)
         self.namespace |= {
             "new": object.__new__,
             "unpack_from": struct.unpack_from,
@@ -109,6 +134,7 @@ class _DecoderSource(SourceWriter):
         """Emit the reading of the whole message, up to its return."""
         most = MAX_REQUEST_ELEMENTS if self.is_request else MAX_ARRAY_LENGTH
         self.emit("end = len(view)", f"structs_left = {most}")
+        self.begin_steps()
         result = self.struct(self.message, self.message.__name__)
         self.trace(f"{self.message.__name__}, end")
         self.flush()
@@ -235,8 +261,9 @@ class _DecoderSource(SourceWriter):
             if self.flexible:
                 self.emit(f"{length} -= 1")
             self.check_count(element, length)
-            if element in FIXED_WIDTH:
+            if element in FIXED_WIDTH and not (self.in_steps and element == "uuid"):
                 self.fixed_width_elements(element, target, length)
+                self.count_elements(length)
             else:
                 self.other_elements(element, target, path, length)
         self.null_branch(length, target, nullable)
@@ -280,6 +307,7 @@ class _DecoderSource(SourceWriter):
                 self.value(element, item, path, nullable=False)
             self.flush()
             self.emit(f"{append}({item})")
+            self.count_elements("1")
         self.emit(f"{target} = {items}")
 
     def tagged_fields(self, made: str, tagged: list[Field], path: str) -> None:
@@ -290,6 +318,7 @@ class _DecoderSource(SourceWriter):
         with self.block(f"if {count}:"):
             if not tagged:
                 self.emit(f"position = skip_tagged_fields(view, position, {count})")
+                self.count_elements(count)
                 return
             with self.block(f"if {count} > 127:"):
                 self.emit(f"{count}, position = finish_uvarint(view, position, {count})")
@@ -297,6 +326,7 @@ class _DecoderSource(SourceWriter):
                     self.emit("raise MalformedError('too many tagged fields')")
             with self.block(f"for _ in range({count}):"):
                 self.tagged_field(made, tagged, path)
+                self.count_elements("1")
 
     def tagged_field(self, made: str, tagged: list[Field], path: str) -> None:
         stop = self.fresh("stop")

@@ -45,7 +45,7 @@ def compile_encoder(
         version: one of its valid versions.
         explain: called as ``explain(message)`` on a bad value; returns what to raise.
     """
-    source = _EncoderSource(message, version, traced=False)
+    source = _EncoderSource(message, version)
     source.namespace["explain"] = explain
     with source.block("def encode(message, out):"):
         with source.block("try:"):
@@ -65,6 +65,25 @@ def compile_traced_encoder(message: type[Message], version: int) -> Callable[...
     with source.block("def trace(message, out, where):"):
         source.write_body()
     return source.compile("trace")
+
+
+def compile_stepwise_encoder(
+    message: type[Message],
+    version: int,
+    explain: Callable[..., Exception],
+) -> Callable[..., Any]:
+    """Compile ``encode(message, out)``, a generator that returns the list of buffers.
+
+    Arguments as for ``compile_encoder``.
+    """
+    source = _EncoderSource(message, version, in_steps=True)
+    source.namespace["explain"] = explain
+    with source.block("def encode(message, out):"):
+        with source.block("try:"):
+            source.write_body()
+        with source.block("except FAILURES:"):
+            source.emit("raise explain(message) from None")
+    return source.compile("encode")
 
 
 def _length_of(value: Any) -> int:
@@ -89,8 +108,10 @@ def _append_pieces(parts: list[Any], out: bytearray, value: Any) -> bytearray:
 class _EncoderSource(SourceWriter):
     """The source of one encoder."""
 
-    def __init__(self, message: type[Message], version: int, *, traced: bool) -> None:
-        super().__init__(message, version, traced=traced)
+    def __init__(
+        self, message: type[Message], version: int, *, traced: bool = False, in_steps: bool = False
+    ) -> None:
+        super().__init__(message, version, traced=traced, in_steps=in_steps)
         self.namespace |= {
             "pack": struct.pack,
             "encode_uvarint": encode_uvarint,
@@ -104,6 +125,7 @@ class _EncoderSource(SourceWriter):
     def write_body(self) -> None:
         """Emit the writing of the whole message, up to its return."""
         self.emit("parts = []")
+        self.begin_steps()
         self.struct(self.message, "message", self.message.__name__)
         self.flush()
         with self.block("if out:"):
@@ -261,6 +283,7 @@ class _EncoderSource(SourceWriter):
         self.length(length, "i")
         if element in FIXED_WIDTH and element != "uuid":
             self.fixed_width_elements(element, items)
+            self.count_elements(f"len({items})")
             return
         item = self.fresh("m")
         with self.block(f"for {item} in {items}:"):
@@ -269,6 +292,7 @@ class _EncoderSource(SourceWriter):
             else:
                 self.value(element, item, path, nullable=False)
             self.flush()
+            self.count_elements("1")
 
     def fixed_width_elements(self, element: str, items: str) -> None:
         code, _ = FIXED_WIDTH[element]

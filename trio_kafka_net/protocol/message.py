@@ -180,6 +180,10 @@ class Message(Struct):
     """{version: compiled function}, filled by ``codec``, one dict per class."""
     TRACED_DECODERS: ClassVar[dict[int, Any]] = {}
     """{version: compiled function}, filled by ``codec``, one dict per class."""
+    STEPWISE_DECODERS: ClassVar[dict[int, Any]] = {}
+    """{version: compiled function}, filled by ``codec``, one dict per class."""
+    STEPWISE_ENCODERS: ClassVar[dict[int, Any]] = {}
+    """{version: compiled function}, filled by ``codec``, one dict per class."""
 
 
 S = TypeVar("S", bound=Struct)
@@ -230,6 +234,7 @@ def message(
         made.VALID_VERSIONS = versions
         made.FLEXIBLE_SINCE = flexible_since
         made.DECODERS, made.ENCODERS, made.TRACED_DECODERS = {}, {}, {}
+        made.STEPWISE_DECODERS, made.STEPWISE_ENCODERS = {}, {}
         structs = {
             name: value
             for name, value in vars(made).items()

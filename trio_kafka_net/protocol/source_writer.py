@@ -5,6 +5,9 @@ version of one message. What both need is here: indentation, fresh local names, 
 source refers to by name, and the *run*: consecutive fixed-width values wait in ``run`` until
 something of variable width follows, and then cost one ``struct.Struct`` call together.
 
+With ``in_steps`` the function becomes a generator, which yields whenever it has gone through some
+elements and returns what the function would: for what is too large to be done at once.
+
 With ``traced`` the same source keeps, before every field, the field's path in ``where`` and gives
 up runs. It is slower, and only ever executed on a value that the fast source has already refused,
 to find out which field was wrong.
@@ -23,16 +26,23 @@ from trio_kafka_net.protocol.primitives import FIXED_WIDTH
 STRUCT_CODES: Final = dict(FIXED_WIDTH.values()) | {"B": 1, "x": 1}
 """{format character: bytes}; ``B`` is the first byte of a varint, ``x`` a constant zero byte."""
 
+ELEMENTS_PER_STEP: Final = 100
+"""Elements of arrays between two yields: some 50 to 250 µs, and as much again for whoever handles
+them. What has fewer is done when the first step is."""
+
 
 class SourceWriter:
     """Lines of one function, and the namespace in which it will be executed."""
 
-    def __init__(self, message: type[Message], version: int, *, traced: bool) -> None:
+    def __init__(
+        self, message: type[Message], version: int, *, traced: bool = False, in_steps: bool = False
+    ) -> None:
         """Start empty source for ``version`` of ``message``."""
         self.message = message
         self.version = version
         self.flexible = message.FLEXIBLE_SINCE is not None and version >= message.FLEXIBLE_SINCE
         self.traced = traced
+        self.in_steps = in_steps
         self.namespace: dict[str, Any] = {}
         self.run: list[tuple[str, str]] = []
         self._lines: list[str] = []
@@ -50,6 +60,20 @@ class SourceWriter:
         self._depth += 1
         yield
         self._depth -= 1
+
+    def begin_steps(self) -> None:
+        """Emit the beginning of the first step, if there are steps."""
+        if self.in_steps:
+            self.emit(f"room = {ELEMENTS_PER_STEP}")
+            with self.block("if room < 0:"):
+                self.emit("yield")  # a generator, even if no version of the message has arrays
+
+    def count_elements(self, count: str) -> None:
+        """Emit that so many elements were gone through, which may end the step."""
+        if self.in_steps:
+            self.emit(f"room -= {count}")
+            with self.block("if room <= 0:"):
+                self.emit("yield", f"room = {ELEMENTS_PER_STEP}")
 
     def fresh(self, prefix: str) -> str:
         """Return a local name that the source does not use yet."""
