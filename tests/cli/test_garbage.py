@@ -49,6 +49,14 @@ def test_a_full_collection_does_not_look_at_what_survived_a_shorter_one(collecti
     assert not any(each is survivor for each in gc.get_objects())
 
 
+def test_a_start_that_leaves_much_is_not_looked_at_at_once(collections):
+    many = [[] for _ in range(2 * LEAST_FROZEN)]
+    collections.settle()
+    gc.collect()
+    gc.collect()
+    assert gc.get_freeze_count() > len(many)
+
+
 def test_a_cycle_that_was_not_frozen_is_collected(collections):
     collections.settle()
     knot = weakref.ref(Knot())

@@ -47,6 +47,7 @@ class ShortCollections:
     def settle(self) -> None:
         """Freeze what there is, which stays to the end, and begin to collect."""
         gc.freeze()
+        self._look_again_later()
         gc.callbacks.append(self._collected)
         first, second, _ = self._threshold
         gc.set_threshold(first, second, _FULL_AFTER)
@@ -63,10 +64,13 @@ class ShortCollections:
         if self._sees_everything:
             gc.freeze()
             self._sees_everything = False
-            self.look_again_above = max(LEAST_FROZEN, 2 * gc.get_freeze_count())
+            self._look_again_later()
         elif gc.get_freeze_count() > self.look_again_above:
             self._sees_everything = True
             gc.unfreeze()
+
+    def _look_again_later(self) -> None:
+        self.look_again_above = max(LEAST_FROZEN, 2 * gc.get_freeze_count())
 
     def __exit__(self, *_: object) -> None:
         if self._collected in gc.callbacks:
