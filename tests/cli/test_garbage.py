@@ -53,7 +53,6 @@ def test_a_start_that_leaves_much_is_not_looked_at_at_once(collections):
     many = [[] for _ in range(2 * LEAST_FROZEN)]
     collections.settle()
     gc.collect()
-    gc.collect()
     assert gc.get_freeze_count() > len(many)
 
 
