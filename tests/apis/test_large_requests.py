@@ -36,11 +36,8 @@ MOST_CALLS = 6000
 """In a turn: a hundred elements are decoded or handled in that, and what else happens in a turn;
 a request that is handled at once has several for each of its elements."""
 
-AT_ONCE = {
-    ApiKey.ALTER_CLIENT_QUOTAS: "entries.entity",
-    ApiKey.LEAVE_GROUP: "members",
-}
-"""Arrays of which one thing is made, by C functions for the most part: 15 to 25 ms."""
+AT_ONCE = {ApiKey.LEAVE_GROUP: "members"}
+"""Arrays of which one thing is made, by C functions for the most part: 15 ms."""
 
 
 FAR = 2**31 - 1

@@ -122,6 +122,14 @@ async def test_refusals_stand_beside_what_was_done(lab, version):
     ]
 
 
+async def test_an_entity_of_many_kinds_is_refused_in_few_words(lab):
+    kinds = [(kind, "x") for kind in ("user", "client-id", "ip", "foo", "bar", "baz")]
+    response = await lab.ask(a_change((kinds, {"producer_byte_rate": 1.0})), 1)
+    text = "Unhandled client quota entity type: foo"
+
+    assert changed(response) == [(sorted(kinds[:4]), ErrorCode.INVALID_REQUEST, text)]
+
+
 @VERSIONS
 async def test_nothing_to_change(lab, version):
     assert changed(await lab.ask(a_change(), version)) == []

@@ -8,6 +8,7 @@ Behaviour:
     * a quota counts when it is on the disk, and from then on for clients that are connected
     * addresses are literals; Kafka also takes host names
     * NaN is no quota; Kafka takes it
+    * an entity of more than three kinds of parts is refused, and the answer names four of them
     * at most 10000 changes at once, and 10000 entities in all
 Version notes:
     v1 flexible
@@ -37,6 +38,9 @@ from .context import RequestContext
 
 if TYPE_CHECKING:
     from .registry import KafkaApis
+
+_KINDS = 3
+"""Of parts that an entity may have: user, client id, address."""
 
 
 def register(apis: KafkaApis) -> None:
@@ -121,7 +125,13 @@ def _changed(names: EntityNames, error: KafkaError | None) -> AlterClientQuotasR
 
 
 def _names(entry: AlterClientQuotasRequest.EntryData) -> dict[str, str | None]:
-    return {each.entity_type: each.entity_name for each in entry.entity}
+    """The parts of an entity. One of so many kinds that it is refused has no more than it takes."""
+    names: dict[str, str | None] = {}
+    for each in entry.entity:
+        names[each.entity_type] = each.entity_name
+        if len(names) > _KINDS:
+            break
+    return names
 
 
 def _alter_error(
